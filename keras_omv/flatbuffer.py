@@ -1,0 +1,337 @@
+"""Reads and writes the .tflite flatbuffer of a `Network`.
+
+The layout is our own, so that it depends on the architecture alone and repeats
+byte for byte: the converter of TensorFlow writes names, signatures, minimum and
+maximum, bias quantization and a zero point per channel, none of which the
+camera's TFLM reads. `write(network, desktop=True)` keeps those that desktop
+interpreters insist on; the computed values are the same.
+
+Format: schema version 3 of LiteRT (`schema.fbs`), by the classes generated from
+it that the `ai-edge-litert` package ships.
+"""
+
+from typing import Any
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from keras_omv.network import Network, Op, Tensor
+
+SCHEMA_VERSION = 3
+FILE_IDENTIFIER = b"TFL3"
+# `force_align: 16` of the schema's Buffer.data. The firmware maps a file from
+# ROMFS as it lies there, so that weights keep the alignment they have in the file.
+DATA_ALIGNMENT = 16
+
+_PADDINGS = ("SAME", "VALID")
+_ACTIVATIONS = ("NONE", "RELU", "RELU_N1_TO_1", "RELU6")
+_DTYPES = {
+    "float32": schema.TensorType.FLOAT32,
+    "float16": schema.TensorType.FLOAT16,
+    "int32": schema.TensorType.INT32,
+    "uint8": schema.TensorType.UINT8,
+    "int64": schema.TensorType.INT64,
+    "bool": schema.TensorType.BOOL,
+    "int16": schema.TensorType.INT16,
+    "int8": schema.TensorType.INT8,
+}
+_DTYPE_NAMES = {code: name for name, code in _DTYPES.items()}
+_OPERATOR_NAMES = {
+    code: name
+    for name, code in vars(schema.BuiltinOperator).items()
+    if not name.startswith("_")
+}
+
+_CONVOLUTION = {
+    "padding": "padding",
+    "stride_h": "strideH",
+    "stride_w": "strideW",
+    "dilation_h": "dilationHFactor",
+    "dilation_w": "dilationWFactor",
+    "activation": "fusedActivationFunction",
+}
+_POOL = {
+    "padding": "padding",
+    "stride_h": "strideH",
+    "stride_w": "strideW",
+    "filter_h": "filterHeight",
+    "filter_w": "filterWidth",
+    "activation": "fusedActivationFunction",
+}
+_FUSED = {"activation": "fusedActivationFunction"}
+
+# kind: (version of the int8 operator, table of its options, our key -> its field).
+# Versions are those that TensorFlow 2.21's converter writes for int8 operators.
+_OPERATORS: dict[str, tuple[int, str, dict[str, str]]] = {
+    "ADD": (2, "AddOptions", _FUSED),
+    "AVERAGE_POOL_2D": (2, "Pool2DOptions", _POOL),
+    "CONCATENATION": (2, "ConcatenationOptions", {"axis": "axis", **_FUSED}),
+    "CONV_2D": (3, "Conv2DOptions", _CONVOLUTION),
+    "DEPTHWISE_CONV_2D": (
+        3,
+        "DepthwiseConv2DOptions",
+        {**_CONVOLUTION, "depth_multiplier": "depthMultiplier"},
+    ),
+    "FULLY_CONNECTED": (4, "FullyConnectedOptions", _FUSED),
+    "LOGISTIC": (2, "", {}),
+    "MAX_POOL_2D": (2, "Pool2DOptions", _POOL),
+    "MEAN": (2, "ReducerOptions", {"keep_dims": "keepDims"}),
+    "PAD": (2, "PadOptions", {}),
+    "QUANTIZE": (2, "QuantizeOptions", {}),
+    "REDUCE_MAX": (2, "ReducerOptions", {"keep_dims": "keepDims"}),
+    "RELU": (2, "", {}),
+    "RELU6": (2, "", {}),
+    "RESHAPE": (1, "ReshapeOptions", {}),
+    "SOFTMAX": (2, "SoftmaxOptions", {"beta": "beta"}),
+    "TANH": (2, "", {}),
+}
+
+
+def read(data: bytes) -> Network:
+    """Reads the first subgraph of a .tflite file.
+
+    Args:
+        data: The file's bytes.
+
+    Returns:
+        The network; options are given for the operators that this package writes
+        and are empty for others.
+    """
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data))
+    graph = model.subgraphs[0]
+    codes = [_builtin_code(code) for code in model.operatorCodes]
+    return Network(
+        tensors=tuple(_read_tensor(t, model.buffers) for t in graph.tensors),
+        ops=tuple(_read_op(op, codes[op.opcodeIndex]) for op in graph.operators),
+        inputs=_integers(graph.inputs),
+        outputs=_integers(graph.outputs),
+    )
+
+
+def write(network: Network, *, desktop: bool = False) -> bytes:
+    """Writes a network as a .tflite file.
+
+    Args:
+        network: The network.
+        desktop: Also write names, bias quantization and one zero point per
+            channel, which desktop interpreters insist on. Defaults to `False`,
+            the smaller file for the camera.
+
+    Returns:
+        The bytes of the file.
+    """
+    return _Writer(network, desktop=desktop).write()
+
+
+def _builtin_code(code: Any) -> int:
+    return max(code.builtinCode, code.deprecatedBuiltinCode)
+
+
+def _integers(values: Any) -> tuple[int, ...]:
+    return () if values is None else tuple(int(value) for value in values)
+
+
+def _read_tensor(tensor: Any, buffers: list[Any]) -> Tensor:
+    dtype = _DTYPE_NAMES.get(tensor.type, f"type {tensor.type}")
+    shape = _integers(tensor.shape)
+    quantization = tensor.quantization
+    scales = getattr(quantization, "scale", None)
+    zero_points = getattr(quantization, "zeroPoint", None)
+    raw = buffers[tensor.buffer].data
+    return Tensor(
+        name="" if tensor.name is None else tensor.name.decode("utf-8", "replace"),
+        shape=shape,
+        dtype=dtype,
+        scales=np.zeros(0, "f4") if scales is None else np.asarray(scales, "f4"),
+        zero_points=(
+            np.zeros(0, "i8") if zero_points is None else np.asarray(zero_points, "i8")
+        ),
+        axis=0 if quantization is None else quantization.quantizedDimension,
+        data=_read_data(raw, shape, dtype),
+    )
+
+
+def _read_data(raw: Any, shape: tuple[int, ...], dtype: str) -> np.ndarray | None:
+    if raw is None or len(raw) == 0:
+        return None
+    flat = np.frombuffer(np.asarray(raw, np.uint8).tobytes(), np.dtype(dtype))
+    return flat.reshape(shape)
+
+
+def _read_op(op: Any, code: int) -> Op:
+    kind = _OPERATOR_NAMES.get(code, f"operator {code}")
+    _, _, fields = _OPERATORS.get(kind, (0, "", {}))
+    options = {
+        key: _option_value(key, getattr(op.builtinOptions, field))
+        for key, field in fields.items()
+        if op.builtinOptions is not None
+    }
+    return Op(kind, _integers(op.inputs), _integers(op.outputs), options)
+
+
+def _option_value(key: str, value: Any) -> Any:
+    if key == "padding":
+        return _PADDINGS[value]
+    if key == "activation" and value < len(_ACTIVATIONS):
+        return _ACTIVATIONS[value]
+    return value
+
+
+def _option_code(key: str, value: Any) -> Any:
+    if key == "padding":
+        return _PADDINGS.index(value)
+    if key == "activation":
+        return _ACTIVATIONS.index(value)
+    return value
+
+
+class _Writer:
+    """Builds the file back to front, as flatbuffers are."""
+
+    def __init__(self, network: Network, *, desktop: bool) -> None:
+        self._network = network
+        self._desktop = desktop
+        self._builder = flatbuffers.Builder(1 << 16)
+        # Equal vectors that depend on the architecture alone are written once.
+        self._shared: dict[bytes, int] = {}
+        self._kinds = sorted({op.kind for op in network.ops})
+        self._buffers = [i for i, t in enumerate(network.tensors) if t.is_constant]
+
+    def write(self) -> bytes:
+        builder = self._builder
+        # Buffers are written first and so lie last: the tables before them have
+        # an even alignment whatever the weights' sizes are.
+        buffers = self._tables(
+            [self._buffer(None)]
+            + [self._buffer(self._network.tensors[i].data) for i in self._buffers]
+        )
+        codes = self._tables([self._operator_code(kind) for kind in self._kinds])
+        graphs = self._tables([self._subgraph()])
+        schema.ModelStart(builder)
+        schema.ModelAddVersion(builder, SCHEMA_VERSION)
+        schema.ModelAddOperatorCodes(builder, codes)
+        schema.ModelAddSubgraphs(builder, graphs)
+        schema.ModelAddBuffers(builder, buffers)
+        builder.Finish(schema.ModelEnd(builder), file_identifier=FILE_IDENTIFIER)
+        return bytes(builder.Output())
+
+    def _buffer(self, data: np.ndarray | None) -> int:
+        builder = self._builder
+        offset = None
+        if data is not None:
+            offset = self._vector(data.tobytes(), 1, alignment=DATA_ALIGNMENT)
+        schema.BufferStart(builder)
+        if offset is not None:
+            schema.BufferAddData(builder, offset)
+        return int(schema.BufferEnd(builder))
+
+    def _operator_code(self, kind: str) -> int:
+        version = _OPERATORS[kind][0]
+        code = getattr(schema.BuiltinOperator, kind)
+        schema.OperatorCodeStart(self._builder)
+        # Readers take the larger of the two fields; all our codes fit the old one.
+        schema.OperatorCodeAddDeprecatedBuiltinCode(self._builder, code)
+        schema.OperatorCodeAddBuiltinCode(self._builder, code)
+        schema.OperatorCodeAddVersion(self._builder, version)
+        return int(schema.OperatorCodeEnd(self._builder))
+
+    def _subgraph(self) -> int:
+        network, builder = self._network, self._builder
+        tensors = self._tables([self._tensor(i) for i in range(len(network.tensors))])
+        ops = self._tables([self._operator(op) for op in network.ops])
+        inputs = self._int32_vector(network.inputs)
+        outputs = self._int32_vector(network.outputs)
+        schema.SubGraphStart(builder)
+        schema.SubGraphAddTensors(builder, tensors)
+        schema.SubGraphAddInputs(builder, inputs)
+        schema.SubGraphAddOutputs(builder, outputs)
+        schema.SubGraphAddOperators(builder, ops)
+        return int(schema.SubGraphEnd(builder))
+
+    def _tensor(self, index: int) -> int:
+        tensor, builder = self._network.tensors[index], self._builder
+        name = builder.CreateString(tensor.name) if self._desktop else None
+        shape = self._int32_vector(tensor.shape)
+        quantization = self._quantization(tensor)
+        schema.TensorStart(builder)
+        schema.TensorAddShape(builder, shape)
+        schema.TensorAddType(builder, _DTYPES[tensor.dtype])
+        if tensor.is_constant:
+            schema.TensorAddBuffer(builder, 1 + self._buffers.index(index))
+        if name is not None:
+            schema.TensorAddName(builder, name)
+        if quantization is not None:
+            schema.TensorAddQuantization(builder, quantization)
+        return int(schema.TensorEnd(builder))
+
+    def _quantization(self, tensor: Tensor) -> int | None:
+        if not tensor.scales.size:
+            return None
+        if tensor.dtype == "int32" and tensor.scales.size > 1 and not self._desktop:
+            # TFLM derives a convolution's bias scale from its input and weights.
+            # It checks that of a fully connected layer, which is a single number.
+            return None
+        zero_points = tensor.zero_points
+        if self._desktop:
+            zero_points = np.broadcast_to(zero_points, tensor.scales.shape)
+        elif tensor.is_constant:
+            # TFLM takes weights as symmetric and reads one zero point at most.
+            zero_points = zero_points[:1]
+        scale = self._vector(tensor.scales.astype("<f4").tobytes(), 4)
+        zero_point = self._vector(
+            zero_points.astype("<i8").tobytes(), 8, shared=tensor.is_constant
+        )
+        schema.QuantizationParametersStart(self._builder)
+        schema.QuantizationParametersAddScale(self._builder, scale)
+        schema.QuantizationParametersAddZeroPoint(self._builder, zero_point)
+        schema.QuantizationParametersAddQuantizedDimension(self._builder, tensor.axis)
+        return int(schema.QuantizationParametersEnd(self._builder))
+
+    def _operator(self, op: Op) -> int:
+        builder = self._builder
+        _, table, fields = _OPERATORS[op.kind]
+        inputs = self._int32_vector(op.inputs)
+        outputs = self._int32_vector(op.outputs)
+        options = self._options(table, fields, op) if table else None
+        schema.OperatorStart(builder)
+        schema.OperatorAddOpcodeIndex(builder, self._kinds.index(op.kind))
+        schema.OperatorAddInputs(builder, inputs)
+        schema.OperatorAddOutputs(builder, outputs)
+        if options is not None:
+            kind = getattr(schema.BuiltinOptions, table)
+            schema.OperatorAddBuiltinOptionsType(builder, kind)
+            schema.OperatorAddBuiltinOptions(builder, options)
+        return int(schema.OperatorEnd(builder))
+
+    def _options(self, table: str, fields: dict[str, str], op: Op) -> int:
+        options = getattr(schema, f"{table}T")()
+        for key, field in fields.items():
+            if key in op.options:
+                setattr(options, field, _option_code(key, op.options[key]))
+        return int(options.Pack(self._builder))
+
+    def _int32_vector(self, values: tuple[int, ...]) -> int:
+        return self._vector(np.asarray(values, "<i4").tobytes(), 4, shared=True)
+
+    def _tables(self, offsets: list[int]) -> int:
+        self._builder.StartVector(4, len(offsets), 4)
+        for offset in reversed(offsets):
+            self._builder.PrependUOffsetTRelative(offset)
+        return int(self._builder.EndVector())
+
+    def _vector(
+        self, raw: bytes, size: int, *, alignment: int = 0, shared: bool = False
+    ) -> int:
+        """Writes a vector of elements of `size` bytes and returns its offset."""
+        key = bytes([size]) + raw
+        if shared and key in self._shared:
+            return self._shared[key]
+        builder = self._builder
+        builder.StartVector(size, len(raw) // size, max(alignment, size))
+        builder.head -= len(raw)
+        builder.Bytes[builder.head : builder.head + len(raw)] = raw
+        offset = int(builder.EndVector())
+        if shared:
+            self._shared[key] = offset
+        return offset

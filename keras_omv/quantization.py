@@ -1,0 +1,316 @@
+"""Int8 fake quantization, and the quantized view of a model.
+
+Weights are symmetric: q = round(w / scale), scale = max|w| / 127, per output
+channel, for dense layers per tensor. Activations are asymmetric on 256 levels
+that include zero. The gradient of rounding is taken as 1 (straight-through
+estimator, Bengio et al. 2013, arXiv:1308.3432), as in Jacob et al. 2018
+(arXiv:1712.05877).
+
+The functions on NumPy arrays are the ones that the export uses, so that the file
+holds what the training saw.
+"""
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+INT8_MIN, INT8_MAX = -128, 127
+# The narrowest activation range. TFLM aborts where a scale underflows.
+MINIMUM_RANGE = 1e-3
+
+
+def pixel_quantization(scale: float, offset: float) -> tuple[np.float32, int]:
+    """The input quantization that makes camera pixel p the int8 value p - 128.
+
+    The firmware feeds pixel - 128 whatever the model's input scale is
+    (py_image.c, releases 4.0 to 5.0), so this one is the only correct one.
+
+    Args:
+        scale: With `offset`, what the preprocessing makes of pixel p:
+            `scale * p + offset`.
+        offset: See `scale`.
+
+    Returns:
+        Scale and zero point of the input tensor. For [-1, 1] the exact zero point
+        is -0.5; it becomes -1, and the network sees half a grey level less.
+    """
+    return np.float32(scale), int(np.floor(_zero_point(scale, offset)))
+
+
+def _zero_point(scale: Any, offset: Any) -> Any:
+    # Just below a half, so that halves fall the same way in float32 and float64.
+    return INT8_MIN - offset / scale + 0.499
+
+
+def activation_quantization(low: float, high: float) -> tuple[np.float32, int]:
+    """Scale and zero point of an activation range, as TensorFlow nudges it.
+
+    Args:
+        low: Lower end of the range, at most 0.
+        high: Upper end of the range, at least 0.
+
+    Returns:
+        The scale and the zero point in -128..127 that represent 0 exactly.
+
+    Reference:
+        `Nudge` in tensorflow/core/kernels/fake_quant_ops_functor.h, float32.
+    """
+    low32, high32 = np.float32(low), np.float32(high)
+    scale = np.float32((high32 - low32) / np.float32(255))
+    zero_point = np.float32(0) - low32 / scale
+    nudged = int(np.clip(np.floor(zero_point + np.float32(0.5)), 0, 255))
+    return scale, nudged + INT8_MIN
+
+
+def weight_quantization(
+    kernel: np.ndarray, axes: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Int8 weights and their scales.
+
+    Args:
+        kernel: Float32 weights.
+        axes: The axes that share a scale.
+
+    Returns:
+        Int8 weights of the kernel's shape and float32 scales with `axes` kept
+        as 1. A channel of zeros has scale 0.
+    """
+    limit = np.max(np.abs(kernel), axis=axes, keepdims=True)
+    scales = (limit / np.float32(INT8_MAX)).astype("float32")
+    safe = np.where(scales > 0, scales, np.float32(1))
+    return np.rint(kernel / safe).astype("int8"), scales
+
+
+def kernel_axes(kind: str, *, per_channel: bool) -> tuple[int, ...]:
+    """The axes of a kernel that share a scale, by the kind of its step."""
+    if kind == "conv":
+        return (0, 1, 2)
+    if kind == "depthwise":
+        return (0, 1)
+    return (0,) if per_channel else (0, 1)
+
+
+def fake_quantize_kernel(kernel: Any, axes: tuple[int, ...]) -> Any:
+    """Rounds a kernel to int8 steps, with the gradient passed straight through.
+
+    Args:
+        kernel: Float32 weights.
+        axes: The axes that share a scale.
+
+    Returns:
+        A tensor of the kernel's shape whose zeros are where the kernel's are.
+    """
+    kernel = tf.convert_to_tensor(kernel)
+    limit = tf.reduce_max(tf.abs(kernel), axis=axes, keepdims=True)
+    scales = tf.stop_gradient(limit / INT8_MAX)
+    rounded = tf.round(tf.math.divide_no_nan(kernel, scales)) * scales
+    return kernel + tf.stop_gradient(rounded - kernel)
+
+
+@keras.saving.register_keras_serializable(package="keras_omv")
+class FakeQuantize(keras.layers.Layer):
+    """Rounds an activation to 256 levels over a range that training learns.
+
+    In training steps the range follows the extremes of the batches: their mean at
+    first, then an exponential moving average. Validation and inference leave it
+    alone, and so does training once `frozen` is set. The shape of the input,
+    such as `(batch, height, width, channels)`, is kept.
+
+    Args:
+        momentum: Share of the old range that a training step keeps once
+            1 / (1 - momentum) steps have been averaged. Defaults to `0.99`.
+        **kwargs: Of `keras.layers.Layer`.
+
+    Raises:
+        ValueError: If `momentum` is not in [0, 1).
+
+    Example:
+
+    >>> layer = FakeQuantize()
+    >>> _ = layer(np.array([[-1.0, 2.0]], "float32"), training=True)
+    >>> float(layer.maximum.numpy())
+    2.0
+    """
+
+    def __init__(self, *, momentum: float = 0.99, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not 0 <= momentum < 1:
+            raise ValueError(
+                "Invalid value received for argument `momentum`. Expected a number "
+                f"in [0, 1). Received: momentum={momentum}"
+            )
+        self.momentum = momentum
+
+    def build(self, input_shape: Any) -> None:
+        self.minimum = self._state("minimum")
+        self.maximum = self._state("maximum")
+        self.observations = self._state("observations")
+        self.frozen = self._state("frozen")
+        super().build(input_shape)
+
+    def _state(self, name: str) -> Any:
+        return self.add_weight(
+            name=name, shape=(), initializer="zeros", trainable=False
+        )
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        if training:
+            self._follow(inputs)
+        return self.round(inputs)
+
+    def round(self, inputs: Any) -> Any:
+        """Rounds to the 256 levels of the range as it is."""
+        high = tf.maximum(self.maximum, self.minimum + MINIMUM_RANGE)
+        return tf.quantization.fake_quant_with_min_max_vars(inputs, self.minimum, high)
+
+    def widen(self, inputs: Any) -> None:
+        """Takes the extremes of a calibration batch into the range."""
+        low, high = _extremes(inputs)
+        self.minimum.assign(tf.minimum(self.minimum, low))
+        self.maximum.assign(tf.maximum(self.maximum, high))
+
+    def _follow(self, inputs: Any) -> None:
+        """Moves the range towards the extremes of a training batch."""
+        low, high = _extremes(inputs)
+        seen = tf.convert_to_tensor(self.observations)
+        keep = tf.minimum(self.momentum, seen / (seen + 1.0))
+        keep = tf.where(self.frozen > 0, 1.0, keep)
+        self.minimum.assign(keep * self.minimum + (1.0 - keep) * low)
+        self.maximum.assign(keep * self.maximum + (1.0 - keep) * high)
+        self.observations.assign_add(1.0)
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The range (low, high) as it is used, in the activation's unit."""
+        low = self.minimum.numpy()
+        high = np.maximum(self.maximum.numpy(), low + np.float32(MINIMUM_RANGE))
+        return float(low), float(high)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "momentum": self.momentum}
+
+
+@keras.saving.register_keras_serializable(package="keras_omv")
+class PixelQuantize(keras.layers.Layer):
+    """Rounds a preprocessed image to what the camera's pixels can be.
+
+    Args:
+        input_range: The values `(low, high)` that pixels 0 and 255 have where they
+            enter the model: usually `(0, 255)`, `(0, 1)` or `(-1, 1)`. Defaults to
+            `None`: taken from the first training batch.
+        scale: With `offset`, what the model's own rescaling makes of a value x
+            before it comes here: `scale * x + offset`. Defaults to `1.0`.
+        offset: See `scale`. Defaults to `0.0`.
+        **kwargs: Of `keras.layers.Layer`.
+
+    Raises:
+        ValueError: If `scale` is not positive or `input_range` is empty.
+    """
+
+    def __init__(
+        self,
+        *,
+        input_range: tuple[float, float] | None = None,
+        scale: float = 1.0,
+        offset: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if not scale > 0:
+            raise ValueError(
+                "Invalid value received for argument `scale`. Expected a positive "
+                f"number. Received: scale={scale}"
+            )
+        if input_range is not None and not input_range[0] < input_range[1]:
+            raise ValueError(
+                "Invalid value received for argument `input_range`. Expected the "
+                "values (low, high) of pixels 0 and 255, such as (0, 255). "
+                f"Received: input_range={input_range}"
+            )
+        self.input_range = input_range
+        self.scale = scale
+        self.offset = offset
+
+    def build(self, input_shape: Any) -> None:
+        low, high = self.input_range or (0.0, 0.0)
+        self.low = self._state("low", low)
+        self.high = self._state("high", high)
+        super().build(input_shape)
+
+    def _state(self, name: str, value: float) -> Any:
+        initializer = keras.initializers.Constant(value)
+        return self.add_weight(
+            name=name, shape=(), initializer=initializer, trainable=False
+        )
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        if training and self.input_range is None:
+            self.detect(inputs)
+        scale = (self.high - self.low) / 255.0 * self.scale
+        offset = self.low * self.scale + self.offset
+        pixels = tf.round((inputs - offset) / scale)
+        pixels = tf.clip_by_value(pixels, 0.0, 255.0)
+        zero_point = tf.floor(_zero_point(scale, offset))
+        return (pixels + (float(INT8_MIN) - zero_point)) * scale
+
+    def detect(self, inputs: Any) -> None:
+        """Takes the range from a batch, unless one is known already."""
+        values = (inputs - self.offset) / self.scale
+        smallest, largest = tf.reduce_min(values), tf.reduce_max(values)
+        signed = smallest < -0.5
+        low = tf.where(signed, -1.0, 0.0)
+        high = tf.where(largest > 2.0, 255.0, 1.0)
+        unknown = tf.equal(self.low, self.high)
+        # (-1, 255) stands for values that no preprocessing in use gives.
+        self.low.assign(tf.where(unknown, low, self.low))
+        self.high.assign(tf.where(unknown, high, self.high))
+
+    @property
+    def range(self) -> tuple[float, float] | None:
+        """The range `(low, high)` in use, `None` before the first batch.
+
+        Raises:
+            ValueError: If the first batch had values that fit no usual range.
+        """
+        low, high = float(self.low.numpy()), float(self.high.numpy())
+        if low == high:
+            return None
+        if self.input_range is None and (low, high) == (-1.0, 255.0):
+            raise ValueError(
+                "Expected images with pixels in [0, 255], [0, 1] or [-1, 1]. "
+                "Received: values below -0.5 and above 2. Pass input_range=(low, "
+                "high), what pixels 0 and 255 become; a mean and deviation per "
+                "channel belong into a Normalization layer in the model."
+            )
+        return low, high
+
+    @property
+    def quantization(self) -> tuple[np.float32, int]:
+        """Scale and zero point of the network's input tensor."""
+        low, high = self.range or (0.0, 255.0)
+        scale = (high - low) / 255 * self.scale
+        return pixel_quantization(scale, low * self.scale + self.offset)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        config = {
+            "input_range": self.input_range,
+            "scale": self.scale,
+            "offset": self.offset,
+        }
+        return {**super().get_config(), **config}
+
+
+def _extremes(inputs: Any) -> tuple[Any, Any]:
+    """The smallest and largest value, with zero among them."""
+    return (
+        tf.minimum(tf.reduce_min(inputs), 0.0),
+        tf.maximum(tf.reduce_max(inputs), 0.0),
+    )

@@ -1,0 +1,244 @@
+"""The quantized view: a model's steps computed with int8 rounding.
+
+A view shares every variable with the user's model and adds only activation
+ranges. Training with fake quantization, calibration, evaluation and export all
+go through it, so what is trained is what is shipped.
+"""
+
+import inspect
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_omv.fusion import build_graph
+from keras_omv.graph import FIXED, PASSING, WEIGHTED, Graph, Step
+from keras_omv.quantization import (
+    FakeQuantize,
+    PixelQuantize,
+    fake_quantize_kernel,
+    kernel_axes,
+)
+
+Mode = Literal["train", "infer", "calibrate"]
+_FINAL = {
+    "softmax": keras.ops.softmax,
+    "sigmoid": keras.ops.sigmoid,
+    "tanh": keras.ops.tanh,
+}
+_ACTIVATIONS = {
+    "linear": lambda x: x,
+    "relu": tf.nn.relu,
+    "relu6": tf.nn.relu6,
+}
+
+
+class QuantizedView:
+    """Computes what a model computes, with weights and activations rounded.
+
+    Args:
+        model: A built Functional or Sequential Keras 3 model.
+        input_range: The values `(low, high)` that pixels 0 and 255 have where
+            they enter the model. Defaults to `None`: (0, 255) where the model
+            rescales its input itself, else taken from the first batch.
+        momentum: Of the activation ranges, see `FakeQuantize`.
+
+    Raises:
+        UnsupportedModelError: If the model cannot run on the camera.
+
+    Example:
+
+    ```python
+    view = QuantizedView(model, input_range=(0, 255))
+    view.calibrate([images])
+    scores = view(images)
+    ```
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        input_range: tuple[float, float] | None = None,
+        momentum: float = 0.99,
+    ) -> None:
+        self.graph: Graph = build_graph(model)
+        self.owners = self.graph.range_owners()
+        self.quantizers = self._make_quantizers(momentum)
+        rescales = (self.graph.input_scale, self.graph.input_offset) != (1.0, 0.0)
+        if input_range is None and rescales:
+            input_range = (0, 255)
+        self.pixels = PixelQuantize(
+            input_range=input_range,
+            scale=self.graph.input_scale,
+            offset=self.graph.input_offset,
+        )
+        self.pixels.build(None)
+
+    def __call__(self, inputs: Any, training: bool | None = None) -> Any:
+        """The model's output for a batch.
+
+        Args:
+            inputs: Shape `(batch, height, width, channels)`, as for the model.
+            training: Whether ranges and batch statistics follow the batch.
+
+        Returns:
+            Shape `(batch, classes)`.
+        """
+        return self._run(inputs, "train" if training else "infer")
+
+    def calibrate(self, batches: Iterable[Any]) -> int:
+        """Sets the ranges to the extremes over some batches, without training.
+
+        Args:
+            batches: Batches of shape `(batch, height, width, channels)`, as for
+                the model.
+
+        Returns:
+            The number of images seen.
+        """
+        self.reset_ranges()
+        step = tf.function(lambda x: self._run(x, "calibrate"), reduce_retracing=True)
+        images = 0
+        for batch in batches:
+            step(tf.cast(batch, tf.float32))
+            images += int(batch.shape[0])
+        return images
+
+    def reset_ranges(self) -> None:
+        """Forgets the ranges, as before the first observation."""
+        for quantizer in self.quantizers.values():
+            for variable in quantizer.variables:
+                variable.assign(0.0)
+
+    def freeze(self, frozen: bool = True) -> None:
+        """Keeps the ranges as they are during training, or lets them move."""
+        for quantizer in self.quantizers.values():
+            quantizer.frozen.assign(float(frozen))
+
+    def get_ranges(self) -> dict[int, tuple[float, float]]:
+        """The ranges as they are used, by the number of the value."""
+        return {value: q.range for value, q in self.quantizers.items()}
+
+    def set_ranges(self, ranges: dict[int, tuple[float, float]]) -> None:
+        """Puts back what `get_ranges` gave."""
+        for value, (low, high) in ranges.items():
+            self.quantizers[value].minimum.assign(low)
+            self.quantizers[value].maximum.assign(high)
+
+    def _make_quantizers(self, momentum: float) -> dict[int, FakeQuantize]:
+        fixed = {step.output for step in self.graph.steps if step.kind in FIXED}
+        fixed.add(self.graph.input_value)
+        quantizers = {}
+        for value in sorted(set(self.owners.values()) - fixed):
+            quantizers[value] = FakeQuantize(momentum=momentum)
+            quantizers[value].build(None)
+        return quantizers
+
+    def _run(self, inputs: Any, mode: Mode) -> Any:
+        x = inputs
+        for layer, fixed in self.graph.preprocessing:
+            x = _call(layer, x, fixed, mode)
+        learns = mode != "infer"
+        values = {self.graph.input_value: self.pixels(x, training=learns)}
+        for step in self.graph.steps:
+            sources = [values[value] for value in step.inputs]
+            result = self._compute(step, sources, mode)
+            values[step.output] = self._quantize(step, result, mode)
+        return values[self.graph.output]
+
+    def _compute(self, step: Step, sources: list[Any], mode: Mode) -> Any:
+        if step.kind in WEIGHTED:
+            x = self._weighted(step, sources[0], mode)
+        elif step.kind == "add":
+            x = sources[0] + sources[1]
+        elif step.kind == "concat":
+            x = tf.concat(sources, axis=-1)
+        elif step.kind in _FINAL:
+            x = _FINAL[step.kind](sources[0])
+        elif step.layer is not None:
+            x = _call(step.layer, sources[0], step.training, mode)
+        else:
+            x = sources[0]
+        return _ACTIVATIONS[step.activation](x)
+
+    def _weighted(self, step: Step, x: Any, mode: Mode) -> Any:
+        kernel = tf.convert_to_tensor(step.kernel)
+        if mode != "calibrate":
+            axes = kernel_axes(step.kind, per_channel=step.per_channel)
+            kernel = fake_quantize_kernel(kernel, axes)
+        x = _apply_kernel(step, x, kernel)
+        if step.bias is not None:
+            x = x + step.bias
+        if step.batch_norm is not None:
+            x = _call(step.batch_norm, x, step.training, mode)
+        return x
+
+    def _quantize(self, step: Step, x: Any, mode: Mode) -> Any:
+        owner = self.owners[step.output]
+        quantizer = self.quantizers.get(owner)
+        if quantizer is None:
+            return x
+        if step.kind in PASSING:
+            # An average is rounded to the grid of its input; the others are on it.
+            rounds = step.kind == "average_pool" and mode != "calibrate"
+            return quantizer.round(x) if rounds else x
+        if owner != step.output:
+            return x  # A concatenation further on rounds all of its inputs.
+        if mode == "calibrate":
+            quantizer.widen(x)
+            return x
+        return quantizer(x, training=mode == "train")
+
+
+def _call(layer: Any, x: Any, fixed: bool | None, mode: Mode) -> Any:
+    """Calls one of the user's layers, with the `training` that the user fixed."""
+    training = mode == "train" if fixed is None else fixed and mode == "train"
+    return layer(x, training=training) if _takes_training(layer) else layer(x)
+
+
+def _takes_training(layer: Any) -> bool:
+    function = layer.call if isinstance(layer, keras.Layer) else layer
+    return "training" in inspect.signature(function).parameters
+
+
+def _apply_kernel(step: Step, x: Any, kernel: Any) -> Any:
+    if step.kind == "dense":
+        return tf.matmul(x, kernel)
+    apply = keras.ops.conv if step.kind == "conv" else keras.ops.depthwise_conv
+    return apply(
+        x,
+        kernel,
+        strides=step.strides,
+        padding=step.padding,
+        data_format="channels_last",
+        dilation_rate=step.dilation,
+    )
+
+
+def batches_of(data: Any, *, batch_size: int = 32, limit: int = 512) -> Iterable[Any]:
+    """Batches of images from an array or a tf.data dataset.
+
+    Args:
+        data: Images of shape `(n, height, width, channels)`, a tuple of images and
+            labels, or a dataset of batches of either.
+        batch_size: Of arrays.
+        limit: The number of images after which to stop.
+
+    Yields:
+        Arrays or tensors of shape `(batch, height, width, channels)`.
+    """
+    if isinstance(data, tf.data.Dataset):
+        seen = 0
+        for item in data:
+            images = item[0] if isinstance(item, tuple | list) else item
+            yield images[: limit - seen]
+            seen += int(images.shape[0])
+            if seen >= limit:
+                return
+        return
+    images = np.asarray(data[0] if isinstance(data, tuple | list) else data)
+    for start in range(0, min(len(images), limit), batch_size):
+        yield images[start : min(start + batch_size, limit)]
