@@ -107,6 +107,11 @@ class QuantizedView:
             images += int(batch.shape[0])
         return images
 
+    @property
+    def has_ranges(self) -> bool:
+        """Whether any batch was observed yet."""
+        return any(q.maximum.numpy() > q.minimum.numpy() for q in self.quantizers.values())
+
     def reset_ranges(self) -> None:
         """Forgets the ranges, as before the first observation."""
         for quantizer in self.quantizers.values():

@@ -1,0 +1,322 @@
+"""The folder for the camera: its labels, its script, and writing it whole.
+
+The camera's side follows OpenMV firmware 5.0.0: `scripts/libraries/_boot.py` (which
+drive is the current directory), `scripts/libraries/ml/ml-core/ml/model.py` (labels),
+`modules/py_ml.c` and `modules/py_csi_ng.c`. This module imports no TensorFlow.
+"""
+
+import contextlib
+import importlib.resources
+import json
+import logging
+import os
+import pathlib
+import shutil
+import unicodedata
+from collections.abc import Iterable, Mapping
+
+from keras_omv.boards import Board, Budget
+from keras_omv.errors import DatasetError, ExportError
+
+logger = logging.getLogger(__name__)
+
+MODEL_FILE = "model.tflite"
+DESKTOP_MODEL_FILE = "model_desktop.tflite"
+LABELS_FILE = "labels.txt"
+SCRIPT_FILE = "main.py"
+REPORT_FILE = "report.json"
+REPORT_PAGE_FILE = "report.html"
+ROMFS_FILE = "romfs.img"
+_MODEL_FILES = (MODEL_FILE, DESKTOP_MODEL_FILE, ROMFS_FILE)
+_TEXT_FILES = (LABELS_FILE, SCRIPT_FILE, REPORT_FILE, REPORT_PAGE_FILE)
+OUR_FILES = frozenset((*_MODEL_FILES, *_TEXT_FILES))
+"""What an older export may leave behind; anything else in the folder is kept."""
+
+REPORT_FORMAT = "keras_omv.report/"
+"""How the "format" of our report.json starts; a version follows."""
+
+_TEMPLATES = {"5.0": "main.py"}
+_LINE_BREAKS_AND_CONTROLS = ("Cc", "Zl", "Zp", "Cs")
+"""Unicode categories that no label may hold: controls (with tab, CR and LF), line
+and paragraph separators, and lone surrogates, which UTF-8 cannot write."""
+
+
+def class_labels(names: Iterable[str]) -> str:
+    r"""Return the text of labels.txt: one class name a line, in the given order.
+
+    Names are written as they are; quotes, spaces and any script are fine, because
+    labels are read as data on the camera and never become part of its script.
+
+    Example:
+        >>> class_labels(["cat", "dog"])
+        'cat\ndog\n'
+
+    Args:
+        names: Class names in the order of the model's outputs.
+
+    Raises:
+        DatasetError: If there are no names, or one is not a string, blank, given
+            twice, or holds a line break or another control character.
+    """
+    labels = () if isinstance(names, str) else tuple(names)
+    if not labels:
+        raise DatasetError(
+            f"Invalid class names. Expected a list with one name for each class. "
+            f"Received: {names!r}. Next step: pass a list, such as ['cat', 'dog']."
+        )
+    for index, label in enumerate(labels):
+        _check_label(label, labels[:index])
+    return "".join(f"{label}\n" for label in labels)
+
+
+def camera_script(*, firmware: str = "5.0") -> str:
+    """Return the MicroPython script that the camera runs, main.py.
+
+    Args:
+        firmware: The camera's firmware, such as `"5.0"` or `"5.0.0"`.
+
+    Raises:
+        ValueError: If there is no script for that firmware.
+    """
+    release = ".".join(firmware.lower().removeprefix("v").split(".")[:2])
+    if release not in _TEMPLATES:
+        raise ValueError(
+            f"No camera script for this firmware. Expected one of: "
+            f"{', '.join(_TEMPLATES)}. Received: {firmware!r}. Next step: update the "
+            f"camera with OpenMV IDE and export for {max(_TEMPLATES)}."
+        )
+    folder = importlib.resources.files("keras_omv").joinpath("templates")
+    return folder.joinpath(_TEMPLATES[release]).read_text(encoding="utf-8")
+
+
+def copy_instructions(board: Board | Budget, *, storage: str = "") -> str:
+    """Return which files to copy where, for people.
+
+    Args:
+        board: The camera, or a budget for any camera.
+        storage: Where the model is to live, as `Fit.storage` says: `"romfs"`,
+            `"flash"` or `"sdcard"`. Defaults to `""`: wherever there is room.
+    """
+    is_romfs_only = isinstance(board, Board) and board.name == "openmv-n6"
+    if is_romfs_only or storage == "romfs":
+        return _romfs_instructions(must_compile=is_romfs_only)
+    return (
+        f"{_sd_card_instructions(board, storage)}Copy {SCRIPT_FILE}, {MODEL_FILE} and "
+        f"{LABELS_FILE} to the USB drive that the camera shows, eject the drive and "
+        f"reset the camera."
+    )
+
+
+def check_destination(directory: str | os.PathLike[str]) -> pathlib.Path:
+    """Make sure that a camera folder can be written, before any work is done.
+
+    A folder is ours if it is empty or its report.json has our format. If an earlier
+    write was killed half-way, the folder that was there before is put back.
+
+    Args:
+        directory: The folder to write; it and its parents may not exist yet.
+
+    Returns:
+        The folder's absolute path, links resolved.
+
+    Raises:
+        ExportError: If something that is not ours is in the way, or the folder
+            cannot be created there.
+    """
+    path = pathlib.Path(directory).expanduser().resolve()
+    if path == pathlib.Path.cwd() or path in pathlib.Path.cwd().parents:
+        raise _destination_error(path, "it is, or holds, the current folder")
+    _check_parent(path)
+    _put_back(path)
+    if path.exists() and not path.is_dir():
+        raise _destination_error(path, "a file is in the way")
+    if path.is_dir() and os.path.ismount(path):
+        raise _destination_error(path, "a drive is mounted there, it cannot be swapped")
+    if path.is_dir() and not _is_ours(path):
+        raise _destination_error(path, "it exists and keras_omv did not write it")
+    return path
+
+
+def write_folder(
+    directory: str | os.PathLike[str], files: Mapping[str, bytes]
+) -> pathlib.Path:
+    """Write a camera folder so that it is there whole or not at all.
+
+    The files go to a hidden sibling first and reach the disk; then two renames swap
+    it with an older export. A failed, interrupted or killed write leaves the old
+    folder or the new one. Of an older export only `OUR_FILES` are replaced; what
+    else was put into the folder, such as TensorBoard logs, stays.
+
+    Args:
+        directory: The folder to write, see `check_destination`.
+        files: Contents by file name. Include report.json: the folder can only be
+            written again if that says it is ours.
+
+    Returns:
+        The folder's absolute path.
+
+    Raises:
+        ExportError: If the folder cannot be written.
+        ValueError: If a file name is a path.
+    """
+    _check_file_names(files)
+    path = check_destination(directory)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _clear(path)
+        _write_files(_new(path), files)
+        _swap(path)
+    except OSError as error:
+        raise ExportError(
+            f"The camera folder could not be written. Expected a folder at {path}. "
+            f"Received: {error}. Next step: free some space or choose another folder; "
+            f"what was there before is unchanged."
+        ) from error
+    finally:
+        _settle(path)
+    return path
+
+
+def _check_label(name: object, earlier: tuple[str, ...]) -> None:
+    problem = _label_problem(name, earlier)
+    if problem:
+        raise DatasetError(
+            f"Invalid class name {name!r}: {problem}. Expected names that differ, each "
+            f"one line of text. Next step: rename the class (its folder, where names "
+            f"come from folders)."
+        )
+
+
+def _label_problem(name: object, earlier: tuple[str, ...]) -> str:
+    if not isinstance(name, str):
+        return f"it is of type {type(name).__name__}, not a string"
+    if not name.strip():
+        return "it is blank"
+    if any(unicodedata.category(c) in _LINE_BREAKS_AND_CONTROLS for c in name):
+        return "it holds a line break or a control character"
+    return "it is there twice" if name in earlier else ""
+
+
+def _romfs_instructions(*, must_compile: bool) -> str:
+    why = ", which also compiles it for the NPU" if must_compile else ""
+    return (
+        f"Add {MODEL_FILE} and {LABELS_FILE} with OpenMV IDE: Tools, ROM File "
+        f"System{why}. Copy {SCRIPT_FILE} to the USB drive that the camera shows, "
+        f"eject the drive and reset the camera."
+    )
+
+
+def _sd_card_instructions(board: Board | Budget, storage: str) -> str:
+    if storage == "sdcard":
+        return "Put an SD card into the camera and reset it. "
+    if storage == "flash" or not isinstance(board, Board) or not board.has_sd_card:
+        return ""
+    return (
+        f"The camera's own drive takes {board.flash_fs_bytes // 1024} KiB: for larger "
+        f"files, put an SD card into the camera and reset it. "
+    )
+
+
+def _destination_error(path: pathlib.Path, problem: str) -> ExportError:
+    return ExportError(
+        f"Cannot write the camera folder: {problem}. Expected a new folder, an empty "
+        f"one, or one from an earlier export. Received: {path}. Next step: choose "
+        f"another folder or move what is there."
+    )
+
+
+def _is_ours(path: pathlib.Path) -> bool:
+    if not any(path.iterdir()):
+        return True
+    try:
+        report = json.loads((path / REPORT_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    form = report.get("format") if isinstance(report, dict) else None
+    return isinstance(form, str) and form.startswith(REPORT_FORMAT)
+
+
+def _check_parent(path: pathlib.Path) -> None:
+    parent = next(folder for folder in path.parents if os.path.exists(folder))
+    if not parent.is_dir():
+        raise _destination_error(path, f"{parent} is a file")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise _destination_error(path, f"{parent} is not writable")
+
+
+def _check_file_names(files: Mapping[str, bytes]) -> None:
+    for name in files:
+        if name in ("", ".", "..") or pathlib.PurePath(name).name != name:
+            raise ValueError(
+                f"Invalid file name. Expected a name without a folder, such as "
+                f"{MODEL_FILE!r}. Received: {name!r}."
+            )
+
+
+def _new(path: pathlib.Path) -> pathlib.Path:
+    """Return the sibling that a new folder is written to."""
+    return path.with_name(f".{path.name}.keras_omv-new")
+
+
+def _old(path: pathlib.Path) -> pathlib.Path:
+    """Return the sibling that the old folder waits in while both are renamed."""
+    return path.with_name(f".{path.name}.keras_omv-old")
+
+
+def _write_files(folder: pathlib.Path, files: Mapping[str, bytes]) -> None:
+    folder.mkdir()
+    for name, content in files.items():
+        with open(folder / name, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    _sync_folder(folder)
+
+
+def _swap(path: pathlib.Path) -> None:
+    """Put the new folder in the old one's place."""
+    if path.exists():
+        path.rename(_old(path))
+    _new(path).rename(path)
+    _sync_folder(path.parent)
+
+
+def _settle(path: pathlib.Path) -> None:
+    """Leave one whole folder and no siblings; what fails here the next write does."""
+    try:
+        _put_back(path)
+        _clear(path)
+    except OSError as error:
+        logger.warning("Some temporary files beside %s are left: %s", path, error)
+
+
+def _put_back(path: pathlib.Path) -> None:
+    """Undo the first of the two renames if the second one never came."""
+    if _old(path).exists() and not path.exists():
+        _old(path).rename(path)
+        logger.warning("An interrupted export was undone: %s is as it was.", path)
+
+
+def _clear(path: pathlib.Path) -> None:
+    """Remove our siblings, once what is not ours has left the old folder."""
+    if _old(path).exists():
+        _keep_foreign_files(path)
+        shutil.rmtree(_old(path))
+    if _new(path).exists():
+        shutil.rmtree(_new(path))
+
+
+def _keep_foreign_files(path: pathlib.Path) -> None:
+    for entry in _old(path).iterdir():
+        if entry.name not in OUR_FILES and not (path / entry.name).exists():
+            entry.rename(path / entry.name)
+
+
+def _sync_folder(folder: pathlib.Path) -> None:
+    """Flush a folder's entries to the disk; some systems and drives cannot."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
