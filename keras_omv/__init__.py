@@ -42,7 +42,7 @@ _HOMES = {
     "get_board": "boards",
 }
 
-__all__ = sorted(_HOMES)  # noqa: PLE0605
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

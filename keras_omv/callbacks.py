@@ -154,7 +154,9 @@ class Pruning(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._epoch = epoch
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_train_batch_end(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
         # A step is numbered as before the optimizer counted it, from 0.
         step = int(self.model.optimizer.iterations) - 1
         due, sparsity = (float(part) for part in self._active(step))

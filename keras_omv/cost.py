@@ -85,7 +85,7 @@ class Cost:
     parameters: int
     latency_ms: float
     latency_range_ms: tuple[float, float]
-    arena: Arena | None = None
+    arena: Arena | None = dataclasses.field(default=None, repr=False)
 
 
 def cost_of(

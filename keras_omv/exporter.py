@@ -22,7 +22,7 @@ from keras_omv.deploy import (
     class_labels,
     write_folder,
 )
-from keras_omv.errors import BudgetError, DatasetError, ExportError
+from keras_omv.errors import DatasetError, ExportError
 from keras_omv.estimation import estimate, load_model
 from keras_omv.fusion import build_graph
 from keras_omv.graph import Graph

@@ -125,7 +125,7 @@ def write(network: Network, *, desktop: bool = False) -> bytes:
 
 
 def _builtin_code(code: Any) -> int:
-    return max(code.builtinCode, code.deprecatedBuiltinCode)
+    return int(max(code.builtinCode, code.deprecatedBuiltinCode))
 
 
 def _integers(values: Any) -> tuple[int, ...]:

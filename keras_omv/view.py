@@ -110,7 +110,9 @@ class QuantizedView:
     @property
     def has_ranges(self) -> bool:
         """Whether any batch was observed yet."""
-        return any(q.maximum.numpy() > q.minimum.numpy() for q in self.quantizers.values())
+        return any(
+            q.maximum.numpy() > q.minimum.numpy() for q in self.quantizers.values()
+        )
 
     def reset_ranges(self) -> None:
         """Forgets the ranges, as before the first observation."""
