@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import keras
+import numpy as np
 
 from keras_omv import trained
 from keras_omv.boards import Board, Budget
@@ -148,7 +149,8 @@ class Pruning(keras.callbacks.Callback):
         self._kernels = prunable_kernels(build_graph(self.model))
         self._masks = Masks(self._kernels)
         self._active = self.schedule or self._default_schedule()
-        self._sparsity = -1.0
+        # Zeros that an earlier fit left stay zero from the start.
+        self._sparsity = sparsity_of(self._kernels)
         self._epoch = 0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -160,7 +162,7 @@ class Pruning(keras.callbacks.Callback):
         # A step is numbered as before the optimizer counted it, from 0.
         step = int(self.model.optimizer.iterations) - 1
         due, sparsity = (float(part) for part in self._active(step))
-        begun = bool(due) or self._sparsity >= 0
+        begun = bool(due) or self._sparsity > 0
         if due or (begun and sparsity != self._sparsity and self._is_last(step, batch)):
             self._masks.prune(sparsity)
             self._sparsity = sparsity
@@ -318,11 +320,14 @@ class OpenMVExport(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         loss = (logs or {}).get("loss", 0.0)
-        if not math.isfinite(loss):
+        # A ReLU turns NaN into 0, so that the loss alone can look healthy.
+        healthy = all(np.all(np.isfinite(w)) for w in self.model.get_weights())
+        if not (math.isfinite(loss) and healthy):
+            weights = "finite" if healthy else "not finite"
             raise TrainingDivergedError(
-                f"Expected a finite loss. Received: loss={loss} in epoch {epoch}. "
-                "Lower the learning rate and check images and labels for NaN. "
-                "Nothing was exported."
+                f"Expected a finite loss and finite weights. Received: loss={loss}, "
+                f"weights {weights} in epoch {epoch}. Lower the learning rate and "
+                "check images and labels for NaN. Nothing was exported."
             )
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:

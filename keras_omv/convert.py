@@ -15,7 +15,6 @@ symmetric, bias scale = input scale x weight scale, softmax and sigmoid put out
 import math
 from typing import Any
 
-import keras
 import numpy as np
 
 from keras_omv.errors import TrainingDivergedError
@@ -174,8 +173,9 @@ class _Lowering:
         return self._source(step)
 
     def _relu(self, step: Step) -> int:
-        kind = _ACTIVATIONS[step.activation]
-        return self._op(kind, (self._source(step),), self._output(step))
+        # TFLM's RELU6 does not requantize, its RELU does; the output's range, of
+        # which a ReLU6 leaves nothing above 6, clips like one.
+        return self._op("RELU", (self._source(step),), self._output(step))
 
     def _softmax(self, step: Step) -> int:
         return self._fixed(step.kind, step.name, self._source(step))
@@ -188,7 +188,7 @@ class _Lowering:
         """Adds the softmax or sigmoid that a model with logits left out."""
         steps = {step.output: step for step in self._graph.steps}
         step = steps.get(self._graph.output)
-        while step is not None and step.kind == "identity":
+        while step is not None and step.kind in ("identity", "reshape"):
             step = steps.get(step.inputs[0])
         if step is not None and step.kind in FIXED:
             return scores
@@ -405,7 +405,7 @@ def _convolution_options(step: Step) -> dict[str, Any]:
 
 
 def _numpy(variable: Any, name: str) -> np.ndarray:
-    values = np.asarray(keras.ops.convert_to_numpy(variable), "float32")
+    values = np.asarray(variable, "float32")
     _check_finite(values, name)
     return values
 

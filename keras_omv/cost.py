@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from keras_omv.arena import Arena, plan
 from keras_omv.boards import Board, Budget
-from keras_omv.boards import format_bytes as format_bytes
 from keras_omv.network import Network
 
 

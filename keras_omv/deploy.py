@@ -1,24 +1,20 @@
-"""The folder for the camera: its labels, its script, and writing it whole.
+"""The folder for the camera: its labels, its script, and where it is written.
 
 The camera's side follows OpenMV firmware 5.0.0: `scripts/libraries/_boot.py` (which
 drive is the current directory), `scripts/libraries/ml/ml-core/ml/model.py` (labels),
 `modules/py_ml.c` and `modules/py_csi_ng.c`. This module imports no TensorFlow.
 """
 
-import contextlib
 import importlib.resources
 import json
-import logging
 import os
 import pathlib
-import shutil
 import unicodedata
 from collections.abc import Iterable, Mapping
 
 from keras_omv.boards import Board, Budget
 from keras_omv.errors import DatasetError, ExportError
-
-logger = logging.getLogger(__name__)
+from keras_omv.folder_swap import put_back, write_whole
 
 MODEL_FILE = "model.tflite"
 DESKTOP_MODEL_FILE = "model_desktop.tflite"
@@ -127,7 +123,7 @@ def check_destination(directory: str | os.PathLike[str]) -> pathlib.Path:
     if path == pathlib.Path.cwd() or path in pathlib.Path.cwd().parents:
         raise _destination_error(path, "it is, or holds, the current folder")
     _check_parent(path)
-    _put_back(path)
+    put_back(path)
     if path.exists() and not path.is_dir():
         raise _destination_error(path, "a file is in the way")
     if path.is_dir() and os.path.ismount(path):
@@ -142,10 +138,9 @@ def write_folder(
 ) -> pathlib.Path:
     """Write a camera folder so that it is there whole or not at all.
 
-    The files go to a hidden sibling first and reach the disk; then two renames swap
-    it with an older export. A failed, interrupted or killed write leaves the old
-    folder or the new one. Of an older export only `OUR_FILES` are replaced; what
-    else was put into the folder, such as TensorBoard logs, stays.
+    A failed, interrupted or killed write leaves the old folder or the new one. Of
+    an older export only `OUR_FILES` are replaced; what else was put into the
+    folder, such as TensorBoard logs, stays.
 
     Args:
         directory: The folder to write, see `check_destination`.
@@ -162,18 +157,13 @@ def write_folder(
     _check_file_names(files)
     path = check_destination(directory)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _clear(path)
-        _write_files(_new(path), files)
-        _swap(path)
+        write_whole(path, files, replaces=OUR_FILES)
     except OSError as error:
         raise ExportError(
             f"The camera folder could not be written. Expected a folder at {path}. "
             f"Received: {error}. Next step: free some space or choose another folder; "
             f"what was there before is unchanged."
         ) from error
-    finally:
-        _settle(path)
     return path
 
 
@@ -251,72 +241,3 @@ def _check_file_names(files: Mapping[str, bytes]) -> None:
                 f"Invalid file name. Expected a name without a folder, such as "
                 f"{MODEL_FILE!r}. Received: {name!r}."
             )
-
-
-def _new(path: pathlib.Path) -> pathlib.Path:
-    """Return the sibling that a new folder is written to."""
-    return path.with_name(f".{path.name}.keras_omv-new")
-
-
-def _old(path: pathlib.Path) -> pathlib.Path:
-    """Return the sibling that the old folder waits in while both are renamed."""
-    return path.with_name(f".{path.name}.keras_omv-old")
-
-
-def _write_files(folder: pathlib.Path, files: Mapping[str, bytes]) -> None:
-    folder.mkdir()
-    for name, content in files.items():
-        with open(folder / name, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    _sync_folder(folder)
-
-
-def _swap(path: pathlib.Path) -> None:
-    """Put the new folder in the old one's place."""
-    if path.exists():
-        path.rename(_old(path))
-    _new(path).rename(path)
-    _sync_folder(path.parent)
-
-
-def _settle(path: pathlib.Path) -> None:
-    """Leave one whole folder and no siblings; what fails here the next write does."""
-    try:
-        _put_back(path)
-        _clear(path)
-    except OSError as error:
-        logger.warning("Some temporary files beside %s are left: %s", path, error)
-
-
-def _put_back(path: pathlib.Path) -> None:
-    """Undo the first of the two renames if the second one never came."""
-    if _old(path).exists() and not path.exists():
-        _old(path).rename(path)
-        logger.warning("An interrupted export was undone: %s is as it was.", path)
-
-
-def _clear(path: pathlib.Path) -> None:
-    """Remove our siblings, once what is not ours has left the old folder."""
-    if _old(path).exists():
-        _keep_foreign_files(path)
-        shutil.rmtree(_old(path))
-    if _new(path).exists():
-        shutil.rmtree(_new(path))
-
-
-def _keep_foreign_files(path: pathlib.Path) -> None:
-    for entry in _old(path).iterdir():
-        if entry.name not in OUR_FILES and not (path / entry.name).exists():
-            entry.rename(path / entry.name)
-
-
-def _sync_folder(folder: pathlib.Path) -> None:
-    """Flush a folder's entries to the disk; some systems and drives cannot."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -59,6 +59,8 @@ def load_model(path: str | os.PathLike[str]) -> Any:
     """
     import keras
 
+    from keras_omv.legacy import load_h5
+
     path = pathlib.Path(path)
     if not path.is_file() or path.suffix not in (".keras", ".h5", ".hdf5"):
         raise ExportError(
@@ -67,6 +69,8 @@ def load_model(path: str | os.PathLike[str]) -> Any:
             "Save a model with model.save('my_model.keras')."
         )
     try:
+        if path.suffix != ".keras":
+            return load_h5(path)
         return keras.models.load_model(path, compile=False)
     except Exception as error:
         raise ExportError(

@@ -311,7 +311,8 @@ def _gather(data: Any, limit: int | None) -> tuple[np.ndarray, np.ndarray]:
     if not isinstance(data, tuple | list) or len(data) < 2:
         raise DatasetError(
             "Expected images and labels to measure accuracy on. Received: "
-            f"{type(data).__name__}. Pass (images, labels) or a dataset of such batches."
+            f"{type(data).__name__}. Pass (images, labels) or a dataset of batches of "
+            "both."
         )
     images, labels = np.asarray(data[0])[:limit], np.asarray(data[1])[:limit]
     if len(images) != len(labels) or not len(images):

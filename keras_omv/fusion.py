@@ -72,14 +72,14 @@ class _Fuser:
 
     def _preprocessing(self) -> tuple[tuple[Any, ...], float, float, int]:
         """Follows rescaling and augmentation from the input to the first step."""
-        taken: list[tuple[Any, bool | None]] = []
+        taken: list[Any] = []
         scale, offset, value = 1.0, 0.0, 0
         while (call := self._only_reader(value)) is not None:
             affine = layers.uniform_affine(call)
             if affine is None:
                 break
             scale, offset = scale * affine[0], offset * affine[0] + affine[1]
-            taken.append((layers.as_callable(call), call.training))
+            taken.append(layers.as_callable(call))
             self._joined.add(call.output)
             self._shapes[call.output] = self._shapes[value]
             value = call.output
@@ -133,7 +133,6 @@ class _Fuser:
                 step,
                 batch_norm=reader.operation,
                 output=reader.output,
-                training=reader.training,
             )
             self._joined.add(reader.output)
             reader = self._only_reader(step.output)

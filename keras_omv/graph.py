@@ -42,7 +42,6 @@ class Step:
         window: Size of a pool's window.
         dilation: Of convolutions.
         pads: `((top, bottom), (left, right))` of a padding.
-        training: The `training` that the user fixed in the call, or `None`.
     """
 
     kind: str
@@ -60,7 +59,6 @@ class Step:
     window: tuple[int, int] = (1, 1)
     dilation: tuple[int, int] = (1, 1)
     pads: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0))
-    training: bool | None = None
 
     @property
     def per_channel(self) -> bool:
@@ -80,8 +78,7 @@ class Graph:
     Attributes:
         steps: In the order of execution.
         preprocessing: The user's layers between the model's input and the first
-            step (rescaling and augmentation): callables with the `training` that
-            was fixed for each.
+            step (rescaling and augmentation), as callables.
         input_scale: With `input_offset`, what the rescaling among them does to a
             value x: `input_scale * x + input_offset`.
         input_offset: See `input_scale`.
@@ -92,7 +89,7 @@ class Graph:
     """
 
     steps: tuple[Step, ...]
-    preprocessing: tuple[tuple[Any, bool | None], ...]
+    preprocessing: tuple[Any, ...]
     input_scale: float
     input_offset: float
     input_shape: tuple[int, int, int]
@@ -136,7 +133,12 @@ class Graph:
                 chain.append(step.inputs[0])
                 step = producers.get(step.inputs[0])
             alone = all(len(self.consumers(link)) == 1 for link in chain)
-            if step is None or step.kind in PASSING | FIXED or not alone:
+            # A ReLU6 of its own needs a range that ends at 6, see convert.py.
+            clips = step is not None and (step.kind, step.activation) == (
+                "relu",
+                "relu6",
+            )
+            if step is None or step.kind in PASSING | FIXED or clips or not alone:
                 continue
             for link in chain:
                 owners[link] = owners[concat.output]

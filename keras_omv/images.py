@@ -1,8 +1,7 @@
-"""Images from folders, one folder per class, as arrays at the model's resolution.
+"""Labelled images as arrays at the model's resolution, from folders or digits.
 
-The pictures are cut as main.py cuts the camera's: the largest window of the model's
-shape from the middle. Grey follows the firmware's formula (`COLOR_RGB888_TO_Y`,
-`lib/imlib/imlib.h:322`, OpenMV 5.0.0). This module imports no TensorFlow.
+Reads what `keras_omv.folders` finds, cuts it as `keras_omv.pictures` does, and splits
+it into a training and a test side. This module imports no TensorFlow.
 """
 
 import concurrent.futures
@@ -13,41 +12,20 @@ import logging
 import operator
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from keras_omv.deploy import class_labels
 from keras_omv.errors import DatasetError
+from keras_omv.folders import find_class_folders
+from keras_omv.pictures import Size, cut_and_scale, read_picture
 
 logger = logging.getLogger(__name__)
 
-TRAIN_FOLDERS = ("train", "training")
-TEST_FOLDERS = ("test", "testing", "val", "validation", "valid")
-"""The first of these beside the training folder is the test side."""
-
-CLUTTER_SUFFIXES = frozenset(
-    (".txt", ".json", ".csv", ".xml", ".yaml", ".yml", ".md", ".html", ".ini", ".db")
-)
-"""Passed over, as hidden files are; every other file must be an image."""
-
-CLUTTER_FOLDERS = frozenset(("__macosx", "@eadir"))
-"""Left behind by archives of macOS and by Synology's file servers."""
-
-GREY_WEIGHTS = np.array([38, 75, 15], np.uint16)
-"""Y = (38 R + 75 G + 15 B) >> 7: `COLOR_RGB888_TO_Y`, OpenMV 5.0.0."""
-GREY_SHIFT = 7
-
 DIGIT_LEVELS = 16
 """The brightest value in scikit-learn's digits."""
-
-Size = tuple[int, int]
-"""Height and width in pixels."""
-
-Listing = Mapping[str, Sequence[pathlib.Path]]
-"""The image files of each class, by class name in order."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -114,20 +92,18 @@ def load_image_folder(
     """
     size = _check_size(resolution)
     _check_options(channels, on_bad_image, validation_split)
-    roots = _find_roots(pathlib.Path(directory))
-    listings = [_list_classes(root) for root in roots]
-    names = _same_classes(roots, listings)
-    needed = 2 if len(roots) == 1 else 1  # each side of the split gets one
-    for listing, root in zip(listings, roots, strict=True):
-        _check_counts(map(len, listing.values()), names, root, needed)
-    read = functools.partial(_read_image, size=size, channels=channels)
-    report = _counter(sum(map(_count, listings)), progress)
-    sides = [_read_side(listing, read, report) for listing in listings]
+    folders = find_class_folders(pathlib.Path(directory))
+    needed = 2 if len(folders) == 1 else 1  # each side of the split gets one
+    for folder in folders:
+        folder.check_counts(map(len, folder.files.values()), needed)
+    read = functools.partial(read_picture, size=size, channels=channels)
+    report = _counter(sum(folder.file_count for folder in folders), progress)
+    sides = [_read_side(folder.files, read, report) for folder in folders]
     _report_unreadable(sides, on_bad_image)
-    for side, root in zip(sides, roots, strict=True):
-        counts = np.bincount(side.labels, minlength=len(names))
-        _check_counts(counts, names, root, needed)
-    return _assemble(names, sides, validation_split, seed)
+    for folder, side in zip(folders, sides, strict=True):
+        counts = np.bincount(side.labels, minlength=len(folder.files))
+        folder.check_counts(counts, needed)
+    return _assemble(tuple(folders[0].files), sides, validation_split, seed)
 
 
 def load_digits(
@@ -155,7 +131,9 @@ def load_digits(
 
     digits = datasets.load_digits()
     grey = np.round(digits.images * (255 / DIGIT_LEVELS)).astype(np.uint8)
-    images = np.stack([_fit(Image.fromarray(picture), size) for picture in grey])
+    images = np.stack(
+        [cut_and_scale(Image.fromarray(picture), size) for picture in grey]
+    )
     images = np.repeat(images[..., np.newaxis], channels, axis=-1)
     side = _Side(images, digits.target.astype(np.int64))
     names = tuple(str(name) for name in digits.target_names)
@@ -215,121 +193,19 @@ def _check_size(resolution: int | Size) -> Size:
 
 
 def _check_options(channels: int, on_bad_image: str, validation_split: float) -> None:
-    allowed = {
-        "channels": (channels, channels in (1, 3), "1 or 3"),
-        "on_bad_image": (
-            on_bad_image,
-            on_bad_image in ("error", "skip"),
-            "error, skip",
-        ),
-        "validation_split": (
-            validation_split,
-            0 < validation_split < 1,
-            "0 < share < 1",
-        ),
-    }
-    for name, (value, is_valid, expected) in allowed.items():
+    in_range = 0 < validation_split < 1
+    bad_image_modes = ("error", "skip")
+    options = (
+        ("channels", channels, channels in (1, 3), "1 or 3"),
+        ("on_bad_image", on_bad_image, on_bad_image in bad_image_modes, "error, skip"),
+        ("validation_split", validation_split, in_range, "0 < share < 1"),
+    )
+    for name, value, is_valid, expected in options:
         if not is_valid:
             raise ValueError(
                 f"Invalid value for argument `{name}`. Expected: {expected}. "
                 f"Received: {value!r}."
             )
-
-
-def _find_roots(directory: pathlib.Path) -> list[pathlib.Path]:
-    """Return the folder itself, or its training and its test folder."""
-    if not directory.is_dir():
-        raise DatasetError(
-            f"No images. Expected a folder with one folder per class. Received: "
-            f"{directory}, which "
-            f"{'is a file' if directory.exists() else 'does not exist'}. "
-            f"Next step: check the path."
-        )
-    folders = {folder.name.lower(): folder for folder in _folders(directory)}
-    train = [folders[name] for name in TRAIN_FOLDERS if name in folders]
-    test = [folders[name] for name in TEST_FOLDERS if name in folders]
-    if not (train and test and _folders(train[0]) and _folders(test[0])):
-        return [directory]
-    used = [train[0], test[0]]
-    unused = [folder.name for folder in folders.values() if folder not in used]
-    if unused:
-        logger.warning("Not used of %s: %s", directory, ", ".join(sorted(unused)))
-    return used
-
-
-def _list_classes(root: pathlib.Path) -> Listing:
-    """Return the image files of each class folder, classes ordered by name."""
-    folders = _folders(root)
-    if len(folders) < 2:
-        raise _too_few_classes(root, folders)
-    class_labels(folder.name for folder in folders)
-    return {folder.name: _list_images(folder) for folder in folders}
-
-
-def _too_few_classes(root: pathlib.Path, folders: list[pathlib.Path]) -> DatasetError:
-    if folders:
-        came = f"only one class folder, {folders[0].name!r}"
-        step = f"add another class, or give {folders[0]} if the classes are in there"
-    else:
-        files = _files(root)
-        came = f"{len(files)} files directly in it" if files else "an empty folder"
-        step = "put the images of each class into a folder with the class's name"
-    return DatasetError(
-        f"{root} is no image data set. Expected one folder per class, two or more. "
-        f"Received: {came}. Next step: {step}."
-    )
-
-
-def _list_images(folder: pathlib.Path) -> list[pathlib.Path]:
-    nested = [inner for inner in _folders(folder) if any(map(_files, _tree(inner)))]
-    files = _files(folder)
-    if nested:
-        came, step = f"images in {nested[0]}", f"move them up into {folder}"
-    elif not files:
-        came, step = "no images", "add images or remove the folder"
-    else:
-        return files
-    raise DatasetError(
-        f"Class folder {folder.name!r} cannot be used. Expected images directly in "
-        f"{folder}. Received: {came}. Next step: {step}."
-    )
-
-
-def _tree(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Return a folder and all folders below it."""
-    return [folder, *itertools.chain.from_iterable(map(_tree, _folders(folder)))]
-
-
-def _visible(folder: pathlib.Path) -> list[pathlib.Path]:
-    entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
-    return [entry for entry in entries if not entry.name.startswith(".")]
-
-
-def _folders(folder: pathlib.Path) -> list[pathlib.Path]:
-    wanted = (e for e in _visible(folder) if e.name.lower() not in CLUTTER_FOLDERS)
-    return [entry for entry in wanted if entry.is_dir()]
-
-
-def _files(folder: pathlib.Path) -> list[pathlib.Path]:
-    wanted = (e for e in _visible(folder) if e.suffix.lower() not in CLUTTER_SUFFIXES)
-    return [entry for entry in wanted if not entry.is_dir()]
-
-
-def _same_classes(
-    roots: Sequence[pathlib.Path], listings: Sequence[Listing]
-) -> tuple[str, ...]:
-    train, test = listings[0].keys(), listings[-1].keys()
-    if train != test:
-        raise DatasetError(
-            f"{roots[0]} and {roots[-1]} do not match. Expected the same class "
-            f"folders in both. Received: only in one of them {sorted(train ^ test)}. "
-            f"Next step: add the missing folders or remove the others."
-        )
-    return tuple(train)
-
-
-def _count(listing: Listing) -> int:
-    return sum(map(len, listing.values()))
 
 
 def _counter(
@@ -347,13 +223,13 @@ def _counter(
 
 
 def _read_side(
-    listing: Listing,
+    files: Mapping[str, Sequence[pathlib.Path]],
     read: Callable[[pathlib.Path], np.ndarray | str],
     report: Callable[[], None],
 ) -> _Side:
     """Read all images of one folder, several at a time."""
-    paths = list(itertools.chain.from_iterable(listing.values()))
-    labels = np.repeat(np.arange(len(listing)), [len(p) for p in listing.values()])
+    paths = list(itertools.chain.from_iterable(files.values()))
+    labels = np.repeat(np.arange(len(files)), [len(p) for p in files.values()])
     results = _map_threaded(read, paths, report)
     kept = [
         index for index, result in enumerate(results) if not isinstance(result, str)
@@ -401,18 +277,6 @@ def _report_unreadable(sides: Sequence[_Side], on_bad_image: str) -> None:
         logger.warning("Left out, unreadable: %s%s", shown, more)
 
 
-def _check_counts(
-    counts: Iterable[int], names: Sequence[str], root: pathlib.Path, needed: int
-) -> None:
-    for name, count in zip(names, counts, strict=True):
-        if count < needed:
-            raise DatasetError(
-                f"Class {name!r} has too few images. Expected {needed} or more that "
-                f"can be read in {root / name}, so that each side of the split has "
-                f"one. Received: {count}. Next step: add images or remove the class."
-            )
-
-
 def _assemble(
     names: tuple[str, ...], sides: Sequence[_Side], validation_split: float, seed: int
 ) -> ImageData:
@@ -430,44 +294,3 @@ def _assemble(
         test_labels=test.labels[second],
         skipped=tuple(itertools.chain.from_iterable(side.skipped for side in sides)),
     )
-
-
-def _read_image(path: pathlib.Path, *, size: Size, channels: int) -> np.ndarray | str:
-    """Return an image of shape `(height, width, channels)`, or why it has none."""
-    try:
-        with Image.open(path) as image:
-            image.load()  # to the end: a truncated file fails here
-            picture = _fit(_to_rgb(ImageOps.exif_transpose(image)), size)
-    except Exception as error:  # Pillow raises many kinds for broken files
-        return f"{type(error).__name__}: {error}"
-    return _to_grey(picture) if channels == 1 else picture
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """Return 8-bit RGB; what is transparent becomes white, like paper."""
-    if image.mode == "F":
-        raise ValueError("floating-point pixels have no known range")
-    if image.mode.startswith("I"):  # 16 bits: keep the upper 8
-        levels = np.clip(np.asarray(image, np.int32), 0, 0xFFFF) >> 8
-        return Image.fromarray(levels.astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        paper = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(paper, image.convert("RGBA"))
-    return image.convert("RGB")
-
-
-def _fit(image: Image.Image, size: Size) -> np.ndarray:
-    """Cut the largest centred part of the size's shape and scale it, bilinear."""
-    height, width = size
-    cut_width = max(1, min(image.width, image.height * width // height))
-    cut_height = max(1, min(image.height, image.width * height // width))
-    left = (image.width - cut_width) // 2
-    top = (image.height - cut_height) // 2
-    part = image.crop((left, top, left + cut_width, top + cut_height))
-    return np.asarray(part.resize((width, height), Image.Resampling.BILINEAR))
-
-
-def _to_grey(picture: np.ndarray) -> np.ndarray:
-    weighted = picture.astype(np.uint16) @ GREY_WEIGHTS  # at most 128 * 255: 16 bits
-    grey: np.ndarray = (weighted >> GREY_SHIFT).astype(np.uint8)
-    return grey[..., np.newaxis]

@@ -31,6 +31,8 @@ _IDENTITIES = frozenset(
         "SpatialDropout2D",
     }
 )
+# Of keras.ops; others of a layer's name differ from the layer.
+_OPERATIONS = frozenset({"Add", "Concatenate", "Relu", "Relu6", "Softmax"})
 _AUGMENTATIONS = frozenset({"AugMix", "RandAugment"})
 _ACTIVATIONS = frozenset({"linear", "relu", "relu6", "softmax", "sigmoid", "tanh"})
 FUSED_ACTIVATIONS = frozenset({"linear", "relu", "relu6"})
@@ -52,7 +54,7 @@ def check_supported(calls: Iterable[Call]) -> None:
     calls = list(calls)
     unknown = [call for call in calls if not is_supported(call)]
     if unknown:
-        named = ", ".join(f"{call.name!r} ({call.kind})" for call in unknown)
+        named = ", ".join(f"{call.name!r} ({_kind(call)})" for call in unknown)
         raise UnsupportedModelError(
             f"Expected layers that run as int8 on the camera: {supported_names()}. "
             f"Received: {named}. Replace or remove them."
@@ -86,12 +88,12 @@ def uniform_affine(call: Call) -> tuple[float, float] | None:
 
 
 def as_callable(call: Call) -> Any:
-    """A function of one tensor (and `training`) for a preprocessing call."""
+    """A preprocessing layer, or a function of one tensor for another call."""
     if isinstance(call.operation, keras.Layer):
         return call.operation
     operation, constants = call.operation, call.constants
 
-    def apply(x: Any, training: bool | None = None) -> Any:
+    def apply(x: Any) -> Any:
         return operation(*(x if c is None else c for c in constants))
 
     return apply
@@ -110,8 +112,11 @@ def layer_affine(layer: Any) -> tuple[np.ndarray, np.ndarray]:
     if kind == "Rescaling":
         return _flat(layer.scale), _flat(layer.offset)
     if kind == "Normalization":
-        deviation = np.maximum(np.sqrt(_flat(layer.variance)), keras.config.epsilon())
-        return _unify(1 / deviation), _unify(-_flat(layer.mean) / deviation)
+        mean, deviation = _flat(layer.mean), np.sqrt(_flat(layer.variance))
+        if layer.invert:
+            return _unify(deviation), _unify(mean)
+        deviation = np.maximum(deviation, np.float32(keras.config.epsilon()))
+        return _unify(1 / deviation), _unify(-mean / deviation)
     scale = 1 / np.sqrt(_flat(layer.moving_variance) + np.float32(layer.epsilon))
     if layer.gamma is not None:
         scale = scale * _flat(layer.gamma)
@@ -141,6 +146,8 @@ def _kind(call: Call) -> str:
     """The key of `_STEPS` for a call."""
     if not type(call.operation).__module__.startswith("keras."):
         return f"custom {call.kind}"
+    if not isinstance(call.operation, keras.Layer) and call.kind not in _OPERATIONS:
+        return f"keras.ops {call.kind}"
     if call.kind in _IDENTITIES:
         return "identity"
     random = call.kind.startswith("Random") and call.kind != "RandomCrop"
@@ -149,12 +156,17 @@ def _kind(call: Call) -> str:
 
 def _check_policy(call: Call) -> None:
     policy = getattr(call.operation, "dtype_policy", None)
-    if policy is not None and policy.compute_dtype != "float32":
+    if policy is not None and policy.name != "float32":
         raise UnsupportedModelError(
-            "Expected float32 layers; mixed precision cannot be combined with fake "
-            f"quantization. Received: {call.name!r} with the dtype policy "
-            f"{policy.name!r}. Rebuild the model under the policy 'float32' "
-            "(keras.config.set_dtype_policy) and load the weights into it."
+            "Expected float32 layers; mixed precision and Keras' own quantization "
+            f"cannot be combined with fake quantization. Received: {call.name!r} with "
+            f"the dtype policy {policy.name!r}. Rebuild the model under the policy "
+            "'float32' (keras.config.set_dtype_policy) and load the weights into it."
+        )
+    if getattr(call.operation, "lora_enabled", False):
+        raise UnsupportedModelError(
+            f"Expected plain kernels. Received: {call.name!r} with LoRA enabled. Save "
+            "the weights, which merges them, and load them into a model without it."
         )
     if getattr(call.operation, "data_format", None) == "channels_first":
         raise UnsupportedModelError(
@@ -181,7 +193,7 @@ def _constant_affine(call: Call) -> tuple[float, float] | None:
 
 
 def _flat(value: Any) -> np.ndarray:
-    return np.asarray(keras.ops.convert_to_numpy(value), "float32").reshape(-1)
+    return np.asarray(value, "float32").reshape(-1)
 
 
 def _unify(values: np.ndarray) -> np.ndarray:
@@ -191,9 +203,10 @@ def _unify(values: np.ndarray) -> np.ndarray:
 def _activation_name(function: Any, name: str) -> str:
     if isinstance(function, keras.layers.ReLU):
         return _relu_layer_name(function, name)
-    serialized = keras.activations.serialize(function)
-    found = serialized if isinstance(serialized, str) else str(serialized)
-    if found not in _ACTIVATIONS:
+    found = getattr(function, "__name__", type(function).__name__)
+    found = found.removesuffix("_v2")  # tf.nn.softmax calls itself softmax_v2.
+    stock = function.__module__.startswith(("keras.", "tensorflow."))
+    if found not in _ACTIVATIONS or not stock:
         raise UnsupportedModelError(
             f"Expected one of the activations {', '.join(sorted(_ACTIVATIONS))}. "
             f"Received: {found!r} in {name!r}. Use relu or relu6 instead."
@@ -392,17 +405,7 @@ def _simple(
     def steps(call: Call, shapes: Shapes, new_value: NewValue) -> list[Step]:
         shape = _output_shape(call, shapes[0]) if resize else shapes[0]
         layer = call.operation if resize else None
-        return [
-            Step(
-                kind,
-                call.name,
-                call.inputs,
-                call.output,
-                shape,
-                layer=layer,
-                training=call.training,
-            )
-        ]
+        return [Step(kind, call.name, call.inputs, call.output, shape, layer=layer)]
 
     return steps
 

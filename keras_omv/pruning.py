@@ -9,10 +9,10 @@ compresses weights.
 import dataclasses
 import functools
 import os
+import warnings
 from collections.abc import Iterable
 from typing import Any, Protocol
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -98,7 +98,10 @@ def _tfmot() -> Any:
     _ = tf.keras
     before = os.environ.get("TF_USE_LEGACY_KERAS")
     try:
-        import tensorflow_model_optimization
+        with warnings.catch_warnings():
+            # It asks distutils for TensorFlow's version.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            import tensorflow_model_optimization
     finally:
         if before is None:
             os.environ.pop("TF_USE_LEGACY_KERAS", None)
@@ -128,7 +131,7 @@ def prunable_kernels(graph: Graph) -> list[Any]:
 
 def sparsity_of(kernels: Iterable[Any]) -> float:
     """The share of zeros among the weights of some kernels."""
-    values = [keras.ops.convert_to_numpy(kernel) for kernel in kernels]
+    values = [np.asarray(kernel) for kernel in kernels]
     zeros = sum(value.size - np.count_nonzero(value) for value in values)
     return float(zeros / sum(value.size for value in values))
 
@@ -155,7 +158,7 @@ class Masks:
             sparsity: Share of zeros of each kernel, rounded to whole weights.
         """
         for kernel, mask in zip(self._kernels, self._masks, strict=True):
-            mask.assign(_largest(keras.ops.convert_to_numpy(kernel), sparsity))
+            mask.assign(_largest(np.asarray(kernel), sparsity))
         self.apply()
 
     def apply(self) -> None:

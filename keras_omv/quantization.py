@@ -16,9 +16,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_omv.errors import UnsupportedModelError
+
 INT8_MIN, INT8_MAX = -128, 127
 # The narrowest activation range. TFLM aborts where a scale underflows.
 MINIMUM_RANGE = 1e-3
+# In steps: more than float32 errs about a half, less than means of windows differ.
+_HALF_MARGIN = 1e-3
 
 
 def pixel_quantization(scale: float, offset: float) -> tuple[np.float32, int]:
@@ -35,8 +39,18 @@ def pixel_quantization(scale: float, offset: float) -> tuple[np.float32, int]:
     Returns:
         Scale and zero point of the input tensor. For [-1, 1] the exact zero point
         is -0.5; it becomes -1, and the network sees half a grey level less.
+
+    Raises:
+        UnsupportedModelError: If 0, the value of padding, is no pixel's value.
     """
-    return np.float32(scale), int(np.floor(_zero_point(scale, offset)))
+    zero_point = int(np.floor(_zero_point(scale, offset)))
+    if not INT8_MIN <= zero_point <= INT8_MAX:
+        raise UnsupportedModelError(
+            "Expected preprocessing that makes some grey level 0, the value that "
+            "padding has. Received: pixels 0 to 255 become "
+            f"{offset:g} to {255 * scale + offset:g}. Rescale to [0, 1] or [-1, 1]."
+        )
+    return np.float32(scale), zero_point
 
 
 def _zero_point(scale: Any, offset: Any) -> Any:
@@ -162,8 +176,19 @@ class FakeQuantize(keras.layers.Layer):
 
     def round(self, inputs: Any) -> Any:
         """Rounds to the 256 levels of the range as it is."""
-        high = tf.maximum(self.maximum, self.minimum + MINIMUM_RANGE)
-        return tf.quantization.fake_quant_with_min_max_vars(inputs, self.minimum, high)
+        return tf.quantization.fake_quant_with_min_max_vars(
+            inputs, self.minimum, self._high()
+        )
+
+    def round_average(self, inputs: Any) -> Any:
+        """Rounds as AVERAGE_POOL_2D does: a half moves away from the int8 0."""
+        scale = (self._high() - self.minimum) / 255.0
+        zero_point = tf.floor(0.5 - self.minimum / scale) + float(INT8_MIN)
+        halves = tf.sign(inputs + zero_point * scale) * (_HALF_MARGIN * scale)
+        return self.round(inputs + halves)
+
+    def _high(self) -> Any:
+        return tf.maximum(self.maximum, self.minimum + MINIMUM_RANGE)
 
     def widen(self, inputs: Any) -> None:
         """Takes the extremes of a calibration batch into the range."""

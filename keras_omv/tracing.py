@@ -6,6 +6,7 @@ nothing is executed.
 """
 
 import dataclasses
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,8 +27,6 @@ class Call:
         output: Number of the value that comes out.
         constants: The call's positional arguments in order, numbers as they are
             and `None` where a value goes in.
-        training: `True` or `False` where the user fixed it in the call, as in
-            `base(x, training=False)`; `None` where it follows the model's.
     """
 
     name: str
@@ -35,7 +34,6 @@ class Call:
     inputs: tuple[int, ...]
     output: int
     constants: tuple[Any, ...]
-    training: bool | None
 
     @property
     def kind(self) -> str:
@@ -76,7 +74,7 @@ def trace(model: Any) -> Trace:
     """
     _check_model(model)
     tracer = _Tracer()
-    output = tracer.run(model, 0, prefix="", training=None)
+    output = tracer.run(model, 0, prefix="")
     return Trace(
         calls=tuple(tracer.calls),
         input_shape=tuple(model.inputs[0].shape[1:]),
@@ -87,11 +85,45 @@ def trace(model: Any) -> Trace:
 
 def is_graph(model: Any) -> bool:
     """Whether a model is Sequential or Functional, so that it can be listed."""
-    if isinstance(model, keras.Sequential):
-        return True
+    if not isinstance(model, keras.Model):
+        return False
+    caller = next(kind for kind in type(model).__mro__ if "call" in vars(kind))
+    if not caller.__module__.startswith("keras."):
+        return False
     # keras.Model(inputs, outputs) makes a subclass of keras.Model that is not
     # public; only a model made that way has operations and inputs.
-    return isinstance(model, keras.Model) and bool(getattr(model, "operations", None))
+    operations = getattr(model, "operations", None)
+    return isinstance(model, keras.Sequential) or bool(operations)
+
+
+def _config(model: Any) -> dict[str, Any]:
+    """The configuration of a Functional model."""
+    with warnings.catch_warnings():
+        # A lambda in a layer: told here as a layer that is not supported.
+        warnings.simplefilter("ignore")
+        try:
+            config: dict[str, Any] = model.get_config()
+        except NotImplementedError as error:
+            raise UnsupportedModelError(
+                f"Expected Keras' own layers. Received: {_custom_layers(model)}, of "
+                "which Keras knows no configuration. Replace or remove them."
+            ) from error
+    if "input_layers" not in config:
+        raise UnsupportedModelError(
+            "Expected a model made by keras.Model(inputs, outputs). Received: one of "
+            f"the class {type(model).__name__}, which keeps its layers to itself. "
+            "Build it as keras.Model(inputs, outputs)."
+        )
+    return config
+
+
+def _custom_layers(model: Any) -> str:
+    named = (
+        f"{operation.name!r} ({type(operation).__name__})"
+        for operation in model.operations
+        if not type(operation).__module__.startswith("keras.")
+    )
+    return ", ".join(named)
 
 
 def _check_model(model: Any) -> None:
@@ -151,18 +183,18 @@ class _Tracer:
         self.calls: list[Call] = []
         self._values = 0
 
-    def run(self, model: Any, source: int, *, prefix: str, training: Any) -> int:
+    def run(self, model: Any, source: int, *, prefix: str) -> int:
         if isinstance(model, keras.Sequential):
-            return self._run_sequential(model, source, prefix, training)
-        return self._run_functional(model, source, prefix, training)
+            return self._run_sequential(model, source, prefix)
+        return self._run_functional(model, source, prefix)
 
-    def _run_sequential(self, model: Any, source: int, prefix: str, fixed: Any) -> int:
+    def _run_sequential(self, model: Any, source: int, prefix: str) -> int:
         for layer in model.layers:
-            source = self._call(layer, (source,), (None,), prefix, fixed)
+            source = self._call(layer, (source,), (None,), prefix)
         return source
 
-    def _run_functional(self, model: Any, source: int, prefix: str, fixed: Any) -> int:
-        config = model.get_config()
+    def _run_functional(self, model: Any, source: int, prefix: str) -> int:
+        config = _config(model)
         operations = {operation.name: operation for operation in model.operations}
         known = {_only(config["input_layers"], model): source}
         pending = list(_nodes(config))
@@ -175,13 +207,11 @@ class _Tracer:
                     waiting.append((key, node))
                     continue
                 values = tuple(known[history] for history in sources)
-                training = _fixed_training(node, fixed)
                 known[key] = self._call(
                     operations[key[0]],
                     values,
                     _constants(node["args"]),
                     prefix,
-                    training,
                 )
             if len(waiting) == len(pending):
                 raise UnsupportedModelError(
@@ -197,13 +227,12 @@ class _Tracer:
         inputs: tuple[int, ...],
         constants: tuple[Any, ...],
         prefix: str,
-        training: bool | None,
     ) -> int:
         name = prefix + operation.name
         if is_graph(operation):
-            return self.run(operation, inputs[0], prefix=f"{name}/", training=training)
+            return self.run(operation, inputs[0], prefix=f"{name}/")
         self._values += 1
-        call = Call(name, operation, inputs, self._values, constants, training)
+        call = Call(name, operation, inputs, self._values, constants)
         self.calls.append(call)
         return self._values
 
@@ -254,12 +283,6 @@ def _constants(arguments: Any) -> tuple[Any, ...]:
     return tuple(
         value if isinstance(value, int | float) else None for value in arguments
     )
-
-
-def _fixed_training(node: dict[str, Any], outer: bool | None) -> bool | None:
-    """The innermost `training=` that the user fixed; Keras lets it win."""
-    training = node["kwargs"].get("training")
-    return outer if training is None else bool(training)
 
 
 def _check_node(node: dict[str, Any], sources: list[Any], name: str) -> None:

@@ -51,7 +51,8 @@ class Scores:
     Attributes:
         values: Int8 scores of shape `(n, classes)`.
         runtime: What computed them: `TFLM`, which equals the camera bit for bit, or
-            `LITERT`, which can differ by one step in rare cases.
+            `LITERT`, whose dense layers round about 1 % of their outputs one step
+            differently.
     """
 
     values: np.ndarray

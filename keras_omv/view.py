@@ -76,6 +76,7 @@ class QuantizedView:
             offset=self.graph.input_offset,
         )
         self.pixels.build(None)
+        _ = self.pixels.quantization  # Raises where int8 cannot hold it.
 
     def __call__(self, inputs: Any, training: bool | None = None) -> Any:
         """The model's output for a batch.
@@ -145,9 +146,10 @@ class QuantizedView:
         return quantizers
 
     def _run(self, inputs: Any, mode: Mode) -> Any:
-        x = inputs
-        for layer, fixed in self.graph.preprocessing:
-            x = _call(layer, x, fixed, mode)
+        # Keras takes the image of a model by itself, in a list or in a dictionary.
+        x = tf.cast(tf.nest.flatten(inputs)[0], tf.float32)
+        for layer in self.graph.preprocessing:
+            x = _call(layer, x, mode)
         learns = mode != "infer"
         values = {self.graph.input_value: self.pixels(x, training=learns)}
         for step in self.graph.steps:
@@ -166,7 +168,7 @@ class QuantizedView:
         elif step.kind in _FINAL:
             x = _FINAL[step.kind](sources[0])
         elif step.layer is not None:
-            x = _call(step.layer, sources[0], step.training, mode)
+            x = _call(step.layer, sources[0], mode)
         else:
             x = sources[0]
         return _ACTIVATIONS[step.activation](x)
@@ -180,7 +182,7 @@ class QuantizedView:
         if step.bias is not None:
             x = x + step.bias
         if step.batch_norm is not None:
-            x = _call(step.batch_norm, x, step.training, mode)
+            x = _call(step.batch_norm, x, mode)
         return x
 
     def _quantize(self, step: Step, x: Any, mode: Mode) -> Any:
@@ -191,7 +193,7 @@ class QuantizedView:
         if step.kind in PASSING:
             # An average is rounded to the grid of its input; the others are on it.
             rounds = step.kind == "average_pool" and mode != "calibrate"
-            return quantizer.round(x) if rounds else x
+            return quantizer.round_average(x) if rounds else x
         if owner != step.output:
             return x  # A concatenation further on rounds all of its inputs.
         if mode == "calibrate":
@@ -200,9 +202,13 @@ class QuantizedView:
         return quantizer(x, training=mode == "train")
 
 
-def _call(layer: Any, x: Any, fixed: bool | None, mode: Mode) -> Any:
-    """Calls one of the user's layers, with the `training` that the user fixed."""
-    training = mode == "train" if fixed is None else fixed and mode == "train"
+def _call(layer: Any, x: Any, mode: Mode) -> Any:
+    """Calls one of the user's layers.
+
+    As in Keras' own `fit`, all layers train: there a `training=False` that was fixed
+    in a call does not count (keras-team/keras#20285), `trainable=False` does.
+    """
+    training = mode == "train"
     return layer(x, training=training) if _takes_training(layer) else layer(x)
 
 

@@ -8,17 +8,11 @@ from importlib import resources
 
 import pytest
 
-from keras_omv.boards import (
-    QVGA_FRAME_BYTES,
-    SCRIPT_RESERVE_BYTES,
-    SPILL_RESERVE_BYTES,
-    Board,
-    Budget,
-    board_names,
-    format_bytes,
-    get_board,
-)
+from keras_omv.boards import Board, Budget, board_names, get_board
 from keras_omv.errors import BudgetError
+from keras_omv.fit import QVGA_FRAME_BYTES
+from keras_omv.memory import SCRIPT_RESERVE_BYTES, SPILL_RESERVE_BYTES
+from keras_omv.units import format_bytes
 
 DATA = json.loads(resources.files("keras_omv").joinpath("boards.json").read_text())
 EVERY_RELEASE = [
@@ -149,6 +143,12 @@ def test_check_says_what_is_over_and_where_it_would_fit():
     with pytest.raises(BudgetError, match=r"flash of at most 319,053 bytes"):
         get_board("openmv-h7").check(Cost(617_896, 205_152))
     get_board("openmv-h7-plus").check(Cost(617_896, 205_152))
+
+
+def test_what_an_older_release_adds_to_the_arena_still_names_its_lever():
+    board = get_board("openmv-m7", firmware="4.2.0")
+    with pytest.raises(BudgetError, match=r"1 bytes over.*smaller resolution"):
+        board.check(Cost(1, board.ram_limit_bytes - 511))
 
 
 @pytest.mark.parametrize(("name", "firmware"), EVERY_RELEASE)

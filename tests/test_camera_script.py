@@ -187,6 +187,12 @@ def test_the_model_in_rom_comes_first(camera):
     assert "two 0.70" in run.text
 
 
+def test_a_model_that_is_not_used_is_named(camera):
+    rom = {"model.tflite": b"model", "labels.txt": b"one\ntwo\nthree\n"}
+    unused = "Not used, as /rom comes first: /sdcard/model.tflite"
+    assert unused in camera(rom=rom).text
+
+
 def test_without_one_in_rom_the_model_beside_the_script_is_used(camera):
     run = camera(rom={"person_detect.tflite": b"model"})
     assert ["Model", "/sdcard/model.tflite"] in run.events
@@ -204,6 +210,11 @@ def test_a_missing_model_says_what_to_copy_where(camera):
 def test_missing_labels_say_what_to_copy_where(camera):
     run = camera(sdcard={"model.tflite": b"model"})
     assert_stopped(run, "/sdcard/labels.txt did not load", "ENOENT", "Copy main.py")
+
+
+def test_missing_labels_in_rom_say_how_to_add_them(camera):
+    run = camera(rom={"model.tflite": b"model"})
+    assert_stopped(run, "/rom/labels.txt did not load", "ENOENT", "ROM File System")
 
 
 def test_labels_that_are_no_text_stop_it(camera):
@@ -269,6 +280,11 @@ def test_an_older_firmware_is_told_to_be_updated(camera, firmware):
         ("MemoryError", "Out of memory", "too big for this camera's RAM"),
         ("RuntimeError", "Frame buffer error.", "too little memory for pictures"),
         ("RuntimeError", "Frame capture has timed out.", "Reset the camera"),
+        (
+            "RuntimeError",
+            "Pixel format is not supported or is not set.",
+            "grey pictures (1 channel) or for colour (3)",
+        ),
     ],
 )
 def test_a_camera_that_fails_leaves_a_message_after_the_traceback(

@@ -7,6 +7,7 @@ import pytest
 
 from keras_omv import arena, cost, flatbuffer
 from keras_omv.boards import Budget, get_board
+from keras_omv.units import format_bytes
 
 DATA = Path(__file__).parent / "data" / "device-ram"
 NAME = "mnv2_a035_r64_c3_k10.tflite"
@@ -88,4 +89,4 @@ def test_the_estimate_lies_in_its_range(network, name):
 def test_a_cost_goes_where_a_board_checks_it(network):
     found = cost.cost_of(network, flash_bytes=100_000)
     assert get_board("openmv-h7").fit(found).fits
-    assert cost.format_bytes(found.ram_bytes) == "125.34 KiB"
+    assert format_bytes(found.ram_bytes) == "125.34 KiB"

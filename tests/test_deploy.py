@@ -2,6 +2,7 @@ import errno
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -292,7 +293,7 @@ def test_a_failure_between_the_renames_puts_the_old_folder_back(
 
 
 KILLED_WRITE = """
-import os, pathlib, sys
+import os, pathlib, shutil, sys
 from keras_omv import deploy
 
 folder, renames_before_death = sys.argv[1], int(sys.argv[2])
@@ -307,7 +308,7 @@ def dying_rename(self, target):
     return rename(self, target)
 
 pathlib.Path.rename = dying_rename
-deploy.shutil.rmtree = lambda path: os._exit(9)
+shutil.rmtree = lambda path: os._exit(9)
 deploy.write_folder(folder, {"model.tflite": b"new", "labels.txt": b"a\\nb\\n"})
 """
 
@@ -335,7 +336,7 @@ def test_a_failed_clean_up_is_logged_and_done_by_the_next_write(
         raise PermissionError("in use")
 
     with monkeypatch.context() as patch:
-        patch.setattr(deploy.shutil, "rmtree", refuse)
+        patch.setattr(shutil, "rmtree", refuse)
         deploy.write_folder(old_folder, NEW)
     assert "in use" in caplog.text
     assert contents(old_folder) == NEW

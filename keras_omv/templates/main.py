@@ -13,6 +13,8 @@ SETTLE_MS = 2000  # time for the camera to find its exposure
 
 COPY = ("Copy main.py, %s and %s to the camera's USB drive, eject it and reset the "
         "camera." % (MODEL, LABELS))
+REFILL = ("Add %s and %s again with OpenMV IDE: Tools, ROM File System."
+          % (MODEL, LABELS))
 SHRINK = ("Put it into /rom, where its weights take no RAM (OpenMV IDE: Tools, ROM "
           "File System), or use a smaller one: lower alpha or resolution.")
 ADVICE = (
@@ -22,6 +24,8 @@ ADVICE = (
     ("Failed to load network", "This camera's NPU needs a compiled model. Add the "
      "model with OpenMV IDE: Tools, ROM File System; it compiles it."),
     ("rame buffer", "The model leaves too little memory for pictures. " + SHRINK),
+    ("ixel format", "This camera's sensor does not give what the model needs: export "
+     "it for grey pictures (1 channel) or for colour (3)."),
 )
 
 
@@ -39,14 +43,21 @@ def advice_for(error, otherwise):
     return otherwise
 
 
+def is_there(path):
+    try:
+        os.stat(path)
+        return True
+    except OSError:
+        return False
+
+
 def find_folder():
-    for folder in FOLDERS:
-        try:
-            os.stat(folder + "/" + MODEL)
-            return folder
-        except OSError:
-            pass  # not in this one
-    stop("%s is neither in %s" % (MODEL, " nor in ".join(FOLDERS)), COPY)
+    found = [folder for folder in FOLDERS if is_there(folder + "/" + MODEL)]
+    if not found:
+        stop("%s is neither in %s" % (MODEL, " nor in ".join(FOLDERS)), COPY)
+    if found[-1] != found[0]:
+        print("Not used, as %s comes first: %s/%s" % (found[0], found[-1], MODEL))
+    return found[0]
 
 
 def read_labels(path):
@@ -61,7 +72,8 @@ def load(reader, path):
         return reader(path)
     except (OSError, MemoryError, ValueError, RuntimeError) as error:
         gc.collect()
-        stop("%s did not load: %s" % (path, error), advice_for(error, COPY))
+        again = REFILL if path.startswith("/rom/") else COPY
+        stop("%s did not load: %s" % (path, error), advice_for(error, again))
 
 
 try:

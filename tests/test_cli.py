@@ -1,0 +1,112 @@
+"""The command line as users meet it."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_omv.cli import main
+
+NAMES = ("left", "right")
+
+
+@pytest.fixture
+def images(tmp_path):
+    """A folder of real files: two classes, brighter on one side."""
+    random = np.random.default_rng(0)
+    for index, name in enumerate(NAMES):
+        folder = tmp_path / "images" / name
+        folder.mkdir(parents=True)
+        for number in range(20):
+            pixels = random.integers(0, 100, (40, 48, 3))
+            pixels[:, 24 * index : 24 * index + 24] += 120
+            picture = Image.fromarray(pixels.astype("uint8"))
+            picture.save(folder / f"{number:02}.png")
+    return tmp_path / "images"
+
+
+def fails(capsys, *arguments):
+    with pytest.raises(SystemExit, match="1"):
+        main([str(argument) for argument in arguments])
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    return error
+
+
+def test_train_makes_a_camera_folder_and_says_so(images, tmp_path, capsys):
+    out = tmp_path / "camera"
+    main(
+        ["train", str(images), "--board", "openmv-h7-plus", "--out", str(out),
+         "--epochs", "2", "--alpha", "0.05", "--resolution", "32",
+         "--batch-size", "8", "--sparsity", "0.5"]
+    )  # fmt: skip
+    screen = capsys.readouterr().out
+    for text in ("MobileNetV2 alpha 0.05", "flash", "RAM", "accuracy, int8", "yes"):
+        assert text in screen
+    assert "main.py" in screen
+    report = json.loads((out / "report.json").read_text())
+    assert report["class_names"] == ["left", "right"]
+    assert report["quantization"] == "trained"
+    assert (out / "model.tflite").stat().st_size == report["flash_bytes"]
+
+
+def test_export_takes_a_saved_model_and_a_folder_of_images(images, tmp_path, capsys):
+    model = keras.Sequential(
+        [
+            keras.Input((16, 16, 1)),
+            keras.layers.Rescaling(1 / 255),
+            keras.layers.Conv2D(4, 3, activation="relu"),
+            keras.layers.Flatten(),
+            keras.layers.Dense(2, activation="softmax"),
+        ]
+    )
+    model.save(tmp_path / "model.keras")
+    out = tmp_path / "camera"
+    main(
+        ["export", str(tmp_path / "model.keras"), "--board", "OPENMV4P",
+         "--out", str(out), "--data", str(images), "--quiet"]
+    )  # fmt: skip
+    assert capsys.readouterr().out == ""
+    assert json.loads((out / "report.json").read_text())["quantization"] == "calibrated"
+    main(["cost", str(out / "model.tflite"), "--board", "openmv-h7-plus", "--json"])
+    cost = json.loads(capsys.readouterr().out)
+    assert cost["flash_bytes"] == (out / "model.tflite").stat().st_size
+    assert cost["fit"]["fits"] is True
+    main(["cost", str(tmp_path / "model.keras")])
+    assert "RAM" in capsys.readouterr().out
+
+
+def test_boards_lists_every_camera(capsys):
+    main(["boards"])
+    screen = capsys.readouterr().out
+    main(["boards", "--json"])
+    names = [board["name"] for board in json.loads(capsys.readouterr().out)]
+    assert len(names) == 10
+    assert all(name in screen for name in names)
+
+
+def test_bad_input_is_one_line_on_stderr_and_leaves_nothing(images, tmp_path, capsys):
+    out = tmp_path / "camera"
+    board = ("--board", "openmv-h7-plus", "--out", out)
+    error = fails(capsys, "train", images, "--board", "openmv-h7-plsu", "--out", out)
+    assert "openmv-h7-plus" in error
+    assert "does not exist" in fails(capsys, "train", tmp_path / "no", *board)
+    (images / "empty").mkdir()
+    assert "empty" in fails(capsys, "train", images, *board)
+    (images / "empty").rmdir()
+    (images / "left" / "broken.jpg").write_bytes(b"not a picture")
+    error = fails(capsys, "train", images, *board, "--resolution", 32, "--alpha", 0.05)
+    assert "broken.jpg" in error
+    assert "No MobileNetV2" in fails(
+        capsys, "train", images, "--board", "openmv-m7", "--out", out,
+        "--alpha", 1.4, "--resolution", 224,
+    )  # fmt: skip
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "mine.txt").write_text("mine")
+    error = fails(
+        capsys, "train", images, "--board", "openmv-h7", "--out", tmp_path / "notes"
+    )
+    assert "notes" in error
+    assert not out.exists()
