@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
@@ -144,16 +145,17 @@ def _boards(options: argparse.Namespace, console: Console) -> None:
     if options.json:
         console.print_json(json.dumps([dataclasses.asdict(board) for board in boards]))
         return
-    table = Table(title=f"Cameras, firmware {options.firmware}")
-    for heading in ("board", "core", "largest arena", "ROMFS", "NPU"):
-        table.add_column(heading, no_wrap=heading != "NPU")
+    table = Table(title=f"Cameras, firmware {options.firmware}", box=SIMPLE)
+    for heading in ("board", "core", "max arena", "ROMFS", "NPU"):
+        table.add_column(heading, no_wrap=True)
     for board in boards:
         table.add_row(
             board.name,
-            f"{board.core} {board.clock_hz // 1_000_000} MHz",
+            f"{board.core.removeprefix('cortex-').upper()} "
+            f"{board.clock_hz // 1_000_000} MHz",
             format_bytes(board.ram_limit_bytes),
             format_bytes(board.romfs_bytes) if board.romfs_bytes else "none",
-            board.npu or "",
+            (board.npu or "").split(" (")[0],
         )
     console.print(table)
 
