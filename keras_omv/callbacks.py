@@ -1,6 +1,5 @@
 """The callbacks that users add to `model.fit`."""
 
-import logging
 import math
 import os
 import warnings
@@ -11,12 +10,13 @@ import keras
 import numpy as np
 
 from keras_omv import trained
+from keras_omv.accuracy import int8_accuracy
 from keras_omv.boards import Board, Budget
 from keras_omv.cost import Cost
 from keras_omv.deploy import check_destination, class_labels
 from keras_omv.errors import BudgetError, ExportError, TrainingDivergedError
 from keras_omv.estimation import estimate
-from keras_omv.exporter import ExportReport, check_classes, export, int8_accuracy
+from keras_omv.exporter import ExportReport, check_classes, export
 from keras_omv.fusion import build_graph
 from keras_omv.pruning import (
     Masks,
@@ -25,9 +25,8 @@ from keras_omv.pruning import (
     prunable_kernels,
     sparsity_of,
 )
+from keras_omv.routing import route, unroute
 from keras_omv.view import QuantizedView
-
-_LOGGER = logging.getLogger(__name__)
 
 
 class QuantizationAwareTraining(keras.callbacks.Callback):
@@ -79,7 +78,7 @@ class QuantizationAwareTraining(keras.callbacks.Callback):
         self.momentum = momentum
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        _unroute(self.model)
+        unroute(self.model)
         if self.start_epoch >= self.params["epochs"]:
             raise ValueError(
                 "Invalid value received for argument `start_epoch`. Expected an epoch "
@@ -99,7 +98,7 @@ class QuantizationAwareTraining(keras.callbacks.Callback):
             return
         if self._first_epoch is None:
             self._first_epoch = epoch
-            _route(self.model, view)
+            route(self.model, view)
         elif epoch >= self.params["epochs"] - self.freeze_epochs:
             view.freeze()
 
@@ -111,7 +110,8 @@ class QuantizationAwareTraining(keras.callbacks.Callback):
         trained.note_epoch(self.model, quantized=self._first_epoch is not None)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        _unroute(self.model)
+        unroute(self.model)
+        trained.end(self.model)
 
 
 class Pruning(keras.callbacks.Callback):
@@ -338,30 +338,6 @@ class OpenMVExport(keras.callbacks.Callback):
             class_names=self.class_names,
             **self.options,
         )
-
-
-def _route(model: Any, view: QuantizedView) -> None:
-    """Makes a model compute through a view."""
-
-    def call(inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        return view(inputs, training=bool(training))
-
-    model.call = call
-    _retrace(model)
-    _LOGGER.info("Training continues with int8 fake quantization.")
-
-
-def _unroute(model: Any) -> None:
-    """Makes a model plain again."""
-    if "call" in vars(model):
-        del model.call
-        _retrace(model)
-
-
-def _retrace(model: Any) -> None:
-    model.make_train_function(force=True)
-    model.make_test_function(force=True)
-    model.make_predict_function(force=True)
 
 
 def _check_count(name: str, value: int) -> None:

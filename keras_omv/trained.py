@@ -27,11 +27,13 @@ class Record:
 
     Attributes:
         view: The quantized view.
+        active: Whether the fit that trains through the view goes on.
         ranges: Ranges by the fingerprint of the weights they were trained with;
             `None` for epochs without fake quantization.
     """
 
     view: QuantizedView
+    active: bool = True
     ranges: dict[str, Ranges | None] = dataclasses.field(default_factory=dict)
 
 
@@ -40,9 +42,9 @@ def begin(model: Any, view: QuantizedView) -> None:
     _RECORDS[model] = Record(view)
 
 
-def forget(model: Any) -> None:
-    """Drops what is known of a model."""
-    _RECORDS.pop(model, None)
+def end(model: Any) -> None:
+    """Says that the fit is over; the ranges are kept."""
+    _RECORDS[model].active = False
 
 
 def note_epoch(model: Any, *, quantized: bool) -> None:
@@ -58,9 +60,9 @@ def note_epoch(model: Any, *, quantized: bool) -> None:
 
 
 def in_training(model: Any) -> QuantizedView | None:
-    """The view that a model is trained through, if any."""
+    """The view of the fit that goes on, if any."""
     record = _RECORDS.get(model)
-    return None if record is None else record.view
+    return record.view if record is not None and record.active else None
 
 
 def trained_view(model: Any) -> QuantizedView | None:

@@ -465,12 +465,17 @@ def test_budget_monitor_stops_or_raises_where_asked():
 
 
 def test_export_refuses_before_training_what_cannot_work(tmp_path):
-    def refused(error, match, *, directory=tmp_path / "camera", extra=(), **options):
+    quantized_before = make_model()
+    fit(quantized_before, [omv.QuantizationAwareTraining()], epochs=1)
+
+    def refused(
+        error, match, *, model=None, directory=tmp_path / "camera", extra=(), **options
+    ):
         options = {"board": BOARD, "class_names": NAMES, **options}
         epochs = Spy(lambda m: 1)
         with pytest.raises(error, match=match):
             fit(
-                make_model(),
+                model or make_model(),
                 [*extra, omv.OpenMVExport(directory, **options), epochs],
             )
         assert not epochs.seen
@@ -483,6 +488,7 @@ def test_export_refuses_before_training_what_cannot_work(tmp_path):
     refused(omv.DatasetError, "Expected 2 class names", class_names=("a", "b", "c"))
     refused(omv.DatasetError, "line break", class_names=('x"\nimport os', "b"))
     refused(omv.ExportError, "Add one")
+    refused(omv.ExportError, "Add one", model=quantized_before)
     refused(
         omv.BudgetError,
         "flash",
