@@ -78,9 +78,9 @@ def measure(model: Any, view: QuantizedView, data: Any) -> Accuracy:
     images, labels = _gather(data, None)
     device = verify.run_network(lower(view), to_pixels(images, view))
     # The class's own `call`: the model may still compute through its view.
-    plain = tf.function(lambda x: type(model).call(model, x, training=False))
+    plain = _compiled(lambda x: type(model).call(model, x, training=False))
     float32 = _classes(_predict(plain, images), model)
-    fake = _classes(_predict(tf.function(view), images), model)
+    fake = _classes(_predict(_compiled(view), images), model)
     return Accuracy(
         images=len(images),
         float32=float(np.mean(float32 == labels)),
@@ -89,6 +89,10 @@ def measure(model: Any, view: QuantizedView, data: Any) -> Accuracy:
         agreement=float(np.mean(fake == device.classes)),
         runtime=device.runtime,
     )
+
+
+def _compiled(function: Any) -> Any:
+    return tf.function(function, autograph=False, reduce_retracing=True)
 
 
 def _predict(function: Any, images: np.ndarray, batch_size: int = 64) -> np.ndarray:

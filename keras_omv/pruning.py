@@ -149,7 +149,7 @@ class Masks:
             tf.Variable(tf.cast(tf.not_equal(kernel, 0.0), kernel.dtype))
             for kernel in kernels
         ]
-        self._apply = tf.function(self._multiply)
+        self._apply = tf.function(self._multiply, autograph=False)
 
     def prune(self, sparsity: float) -> None:
         """Makes the smallest weights of each kernel zero.

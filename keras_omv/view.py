@@ -101,7 +101,9 @@ class QuantizedView:
             The number of images seen.
         """
         self.reset_ranges()
-        step = tf.function(lambda x: self._run(x, "calibrate"), reduce_retracing=True)
+        step = tf.function(
+            lambda x: self._run(x, "calibrate"), autograph=False, reduce_retracing=True
+        )
         images = 0
         for batch in batches:
             step(tf.cast(batch, tf.float32))
