@@ -351,6 +351,15 @@ def test_a_bias_far_larger_than_the_weights_does_not_overflow(magnitude):
     np.testing.assert_allclose(scores, expected, atol=tolerance)
 
 
+def test_a_bias_below_everything_that_a_relu_lets_through_does_not_overflow():
+    model = small_network(layers.ReLU())
+    model.get_layer("first").bias.assign([-1e9, 1.0, -1.0, 0.0])
+    images = models.pixels(8, (12, 12, 3))
+    inputs = models.as_inputs(images, models.UNIT)
+    scores = real_scores(lower(calibrated(model, models.UNIT)), images)
+    np.testing.assert_allclose(scores, model(inputs), atol=0.03)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("weight", ["kernel", "bias", "gamma"])
 def test_weights_that_are_no_numbers_are_refused(value, weight):
