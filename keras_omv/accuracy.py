@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras_omv import trained, verify
 from keras_omv.convert import lower
 from keras_omv.errors import DatasetError
-from keras_omv.fusion import build_graph
+from keras_omv.graph import Graph
 from keras_omv.view import QuantizedView, batches_of
 
 
@@ -79,8 +79,8 @@ def measure(model: Any, view: QuantizedView, data: Any) -> Accuracy:
     device = verify.run_network(lower(view), to_pixels(images, view))
     # The class's own `call`: the model may still compute through its view.
     plain = _compiled(lambda x: type(model).call(model, x, training=False))
-    float32 = _classes(_predict(plain, images), model)
-    fake = _classes(_predict(_compiled(view), images), model)
+    float32 = _classes(_predict(plain, images), view.graph)
+    fake = _classes(_predict(_compiled(view), images), view.graph)
     return Accuracy(
         images=len(images),
         float32=float(np.mean(float32 == labels)),
@@ -103,11 +103,10 @@ def _predict(function: Any, images: np.ndarray, batch_size: int = 64) -> np.ndar
     return np.concatenate([function(batch).numpy() for batch in batches])
 
 
-def _classes(scores: np.ndarray, model: Any) -> np.ndarray:
+def _classes(scores: np.ndarray, graph: Graph) -> np.ndarray:
     if scores.shape[1] > 1:
         return np.asarray(np.argmax(scores, axis=1))
-    last = build_graph(model).steps[-1]
-    threshold = 0.5 if last.kind == "sigmoid" else 0.0
+    threshold = 0.5 if graph.output_kind == "sigmoid" else 0.0
     return (scores[:, 0] >= threshold).astype("int64")
 
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_omv.network import Network, Op, Tensor
+from keras_omv.builder import NetworkBuilder, convolution_options
+from keras_omv.network import Network
 
 # (expansion, channels at alpha 1, repeats, stride of the first), table 2 of the paper.
 STAGES = (
@@ -124,118 +125,85 @@ def network_of_levers(levers: Levers) -> Network:
 
     Its weights are zeros: only its sizes mean something.
     """
-    return _Builder().build(levers)
+    return _Architect().build(levers)
 
 
-class _Builder:
+class _Architect:
     """Appends the operations in the order in which the exporter does."""
 
     def __init__(self) -> None:
-        self._tensors: list[Tensor] = []
-        self._ops: list[Op] = []
+        self._builder = NetworkBuilder()
 
     def build(self, levers: Levers) -> Network:
-        size, channels = levers.resolution, levers.channels
-        image = self._activation("image", (size, size, channels))
-        x = self._conv("stem", image, levers.stem, 3, 2, "RELU6")
+        add, side = self._builder, levers.resolution
+        image = add.activation("image", (side, side, levers.channels))
+        x = self._conv("stem", image, levers.stem, 3, 2, "relu6")
         for index, block in enumerate(levers.blocks):
             x = self._block(f"block_{index}", x, block)
-        x = self._conv("head", x, levers.head, 1, 1, "RELU6")
-        axes = self._constant("axes", np.array([1, 2], "int32"))
-        pool = self._activation("pool", (levers.head,))
-        x = self._op("MEAN", (x, axes), pool, keep_dims=False)
-        logits = self._activation("scores", (levers.classes,))
-        weights = self._weights("scores", (levers.classes, levers.head), 1, 0)
-        x = self._op("FULLY_CONNECTED", (x, *weights), logits, activation="NONE")
-        scores = self._activation("scores/softmax", (levers.classes,))
-        self._op("SOFTMAX", (x,), scores, beta=1.0)
-        return Network(tuple(self._tensors), tuple(self._ops), (image,), (scores,))
+        x = self._conv("head", x, levers.head, 1, 1, "relu6")
+        axes = add.integers("axes", np.array([1, 2]))
+        pool = add.activation("pool", (levers.head,))
+        x = add.op("MEAN", (x, axes), pool, keep_dims=False)
+        logits = add.activation("scores", (levers.classes,))
+        weights = self._weights("scores", (levers.classes, levers.head), axis=0)
+        x = add.op("FULLY_CONNECTED", (x, *weights), logits, activation="NONE")
+        scores = add.activation("scores/softmax", (levers.classes,))
+        return add.build(image, add.op("SOFTMAX", (x,), scores, beta=1.0))
 
     def _block(self, name: str, x: int, block: Block) -> int:
         source = x
         if block.expanded != block.inputs:
-            x = self._conv(f"{name}_expand", x, block.expanded, 1, 1, "RELU6")
+            x = self._conv(f"{name}_expand", x, block.expanded, 1, 1, "relu6")
         x = self._depthwise(f"{name}_depthwise", x, block.stride)
-        x = self._conv(f"{name}_project", x, block.outputs, 1, 1, "NONE")
+        x = self._conv(f"{name}_project", x, block.outputs, 1, 1, "linear")
         if not block.is_residual:
             return x
-        total = self._activation(f"{name}_add", self._tensors[x].shape[1:])
-        return self._op("ADD", (source, x), total, activation="NONE")
+        total = self._builder.activation(f"{name}_add", self._shape(x))
+        return self._builder.op("ADD", (source, x), total, activation="NONE")
 
     def _conv(
         self, name: str, x: int, filters: int, size: int, stride: int, activation: str
     ) -> int:
-        channels = self._tensors[x].shape[-1]
-        output = self._activation(name, (*self._strided(x, stride), filters))
-        weights = self._weights(name, (filters, size, size, channels), filters, 0)
-        options = _convolution(stride, activation, same=size > 1)
-        return self._op("CONV_2D", (x, *weights), output, **options)
+        output = self._builder.activation(name, (*self._strided(x, stride), filters))
+        shape = (filters, size, size, self._shape(x)[-1])
+        options = convolution_options(
+            padding="same" if size > 1 else "valid",
+            activation=activation,
+            strides=(stride, stride),
+        )
+        inputs = (x, *self._weights(name, shape, axis=0))
+        return self._builder.op("CONV_2D", inputs, output, **options)
 
     def _depthwise(self, name: str, x: int, stride: int) -> int:
-        channels = self._tensors[x].shape[-1]
-        output = self._activation(name, (*self._strided(x, stride), channels))
-        weights = self._weights(name, (1, 3, 3, channels), channels, 3)
-        options = {**_convolution(stride, "RELU6"), "depth_multiplier": 1}
-        return self._op("DEPTHWISE_CONV_2D", (x, *weights), output, **options)
+        channels = self._shape(x)[-1]
+        output = self._builder.activation(name, (*self._strided(x, stride), channels))
+        options = convolution_options(
+            padding="same", activation="relu6", strides=(stride, stride)
+        )
+        inputs = (x, *self._weights(name, (1, 3, 3, channels), axis=3))
+        return self._builder.op(
+            "DEPTHWISE_CONV_2D", inputs, output, **options, depth_multiplier=1
+        )
+
+    def _shape(self, x: int) -> tuple[int, ...]:
+        return self._builder.tensors[x].shape[1:]
 
     def _strided(self, x: int, stride: int) -> tuple[int, int]:
-        _, height, width, _ = self._tensors[x].shape
+        height, width, _ = self._shape(x)
         return -(-height // stride), -(-width // stride)
 
     def _weights(
-        self, name: str, shape: tuple[int, ...], scales: int, axis: int
+        self, name: str, shape: tuple[int, ...], *, axis: int
     ) -> tuple[int, int]:
-        weights = self._tensor(
-            Tensor(
-                f"{name}/weights",
-                shape,
-                "int8",
-                np.ones(scales, "float32"),
-                np.zeros(1, "int64"),
-                axis,
-                np.zeros(shape, "int8"),
-            )
+        channels = shape[axis]
+        # A dense layer is quantized as a whole, see Step.per_channel.
+        scales = np.ones(1 if len(shape) == 2 else channels, "float32")
+        weights = np.zeros(shape, "int8")
+        bias = np.zeros(channels, "int32")
+        return (
+            self._builder.weights(name, weights, scales, axis=axis),
+            self._builder.bias(name, bias, scales),
         )
-        bias = self._tensor(
-            Tensor(
-                f"{name}/bias",
-                (shape[axis],),
-                "int32",
-                np.ones(scales, "float32"),
-                np.zeros(1, "int64"),
-                0,
-                np.zeros(shape[axis], "int32"),
-            )
-        )
-        return weights, bias
-
-    def _constant(self, name: str, values: np.ndarray) -> int:
-        return self._tensor(Tensor(name, values.shape, "int32", data=values))
-
-    def _activation(self, name: str, shape: tuple[int, ...]) -> int:
-        scale, zero_point = np.ones(1, "float32"), np.zeros(1, "int64")
-        return self._tensor(Tensor(name, (1, *shape), "int8", scale, zero_point))
-
-    def _tensor(self, tensor: Tensor) -> int:
-        self._tensors.append(tensor)
-        return len(self._tensors) - 1
-
-    def _op(
-        self, kind: str, inputs: tuple[int, ...], output: int, **options: Any
-    ) -> int:
-        self._ops.append(Op(kind, inputs, (output,), options))
-        return output
-
-
-def _convolution(stride: int, activation: str, *, same: bool = True) -> dict[str, Any]:
-    return {
-        "padding": "SAME" if same else "VALID",
-        "stride_h": stride,
-        "stride_w": stride,
-        "dilation_h": 1,
-        "dilation_w": 1,
-        "activation": activation,
-    }
 
 
 def _check(name: str, value: Any, valid: bool, expected: str) -> None:

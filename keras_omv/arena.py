@@ -12,6 +12,8 @@ import bisect
 import dataclasses
 from collections.abc import Sequence
 
+from keras_omv.errors import UnsupportedModelError
+from keras_omv.firmware import firmware_problems, will_not_load
 from keras_omv.kernels import Kernel, kernel_of
 from keras_omv.network import Network, Op, Tensor
 from keras_omv.units import align
@@ -127,7 +129,8 @@ def plan(network: Network, core: str = "cortex-m7") -> Arena:
 
     Raises:
         ValueError: For another core.
-        UnsupportedModelError: For an operation whose memory is not known.
+        UnsupportedModelError: For an operation whose memory is not known, or a
+            network that the camera does not run (`keras_omv.firmware`).
     """
     if core not in ("cortex-m7", "cortex-m55"):
         raise ValueError(
@@ -141,6 +144,7 @@ def plan(network: Network, core: str = "cortex-m7") -> Arena:
     tail_bytes, per_channel_bytes = _tail(
         network, core, kernels, sum(map(len, scratch))
     )
+    _check_runs(network)
     return Arena(
         core=core,
         head_bytes=max((buffer.end for buffer in buffers), default=0),
@@ -151,6 +155,15 @@ def plan(network: Network, core: str = "cortex-m7") -> Arena:
         peak_activation_bytes=activation_bytes,
         peak_scratch_bytes=scratch_bytes,
     )
+
+
+def _check_runs(network: Network) -> None:
+    problems = firmware_problems(network)
+    if problems:
+        raise UnsupportedModelError(
+            f"Expected a network that the camera runs. Received: one that "
+            f"{will_not_load(problems)}. Next step: convert the model to int8 again."
+        )
 
 
 def buffer_requests(

@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from keras_omv.builder import ACTIVATIONS, NetworkBuilder, convolution_options
+from keras_omv.calls import layer_affine
 from keras_omv.errors import TrainingDivergedError
 from keras_omv.graph import FIXED, Step
-from keras_omv.layers import layer_affine
-from keras_omv.network import Network, Op, Tensor
+from keras_omv.network import Network
 from keras_omv.quantization import (
     INT8_MIN,
     activation_quantization,
@@ -35,7 +36,6 @@ _FIXED_OUTPUTS = {
     "tanh": (1 / 128, 0),
 }
 _FIXED_KINDS = {"softmax": "SOFTMAX", "sigmoid": "LOGISTIC", "tanh": "TANH"}
-_ACTIVATIONS = {"linear": "NONE", "relu": "RELU", "relu6": "RELU6"}
 # A bias keeps one bit in reserve below int32's limit for the sum it starts.
 _BIAS_LIMIT = 2.0**30
 # Products below this share of an output step are too small to count.
@@ -66,21 +66,19 @@ class _Lowering:
         self._view = view
         self._graph = view.graph
         self._ranges = view.get_ranges()
-        self._tensors: list[Tensor] = []
-        self._ops: list[Op] = []
-        self._constants: dict[bytes, int] = {}
+        self._builder = NetworkBuilder()
         self._values: dict[int, int] = {}
 
     def network(self) -> Network:
         graph = self._graph
         quantization = self._view.pixels.quantization
-        image = self._activation("image", graph.input_shape, *quantization)
+        image = self._builder.activation("image", graph.input_shape, *quantization)
         self._values[graph.input_value] = image
         for step in graph.steps:
             lower_step = getattr(self, f"_{step.kind}")
             self._values[step.output] = lower_step(step)
         scores = self._probabilities(self._values[graph.output])
-        return Network(tuple(self._tensors), tuple(self._ops), (image,), (scores,))
+        return self._builder.build(image, scores)
 
     # Steps, by their kinds. Each returns the tensor of the step's output.
 
@@ -105,8 +103,8 @@ class _Lowering:
         inputs = self._weighted_inputs(
             step, self._source(step), output, kernel.T, scales, bias, axis=0
         )
-        options = {"activation": _ACTIVATIONS[step.activation]}
-        return self._op("FULLY_CONNECTED", inputs, output, **options)
+        options = {"activation": ACTIVATIONS[step.activation]}
+        return self._builder.op("FULLY_CONNECTED", inputs, output, **options)
 
     def _dense_as_convolution(
         self, step: Step, kernel: np.ndarray, bias: np.ndarray, scales: np.ndarray
@@ -117,7 +115,7 @@ class _Lowering:
         inputs = self._weighted_inputs(
             step, source, output, weights, scales, bias, axis=0
         )
-        self._op("CONV_2D", inputs, output, **_convolution_options(step))
+        self._builder.op("CONV_2D", inputs, output, **_options(step))
         return self._reshaped(output, step.shape)
 
     def _affine(self, step: Step) -> int:
@@ -134,20 +132,22 @@ class _Lowering:
         inputs = self._weighted_inputs(
             step, source, output, weights.reshape(1, 1, 1, -1), scales, bias, axis=3
         )
-        options = {**_convolution_options(step), "depth_multiplier": 1}
-        self._op("DEPTHWISE_CONV_2D", inputs, output, **options)
+        options = {**_options(step), "depth_multiplier": 1}
+        self._builder.op("DEPTHWISE_CONV_2D", inputs, output, **options)
         return self._reshaped(output, step.shape)
 
     def _add(self, step: Step) -> int:
         inputs = tuple(self._values[value] for value in step.inputs)
-        options = {"activation": _ACTIVATIONS[step.activation]}
-        return self._op("ADD", inputs, self._output(step), **options)
+        options = {"activation": ACTIVATIONS[step.activation]}
+        return self._builder.op("ADD", inputs, self._output(step), **options)
 
     def _concat(self, step: Step) -> int:
         output = self._output(step)
         inputs = tuple(self._requantized(value, step) for value in step.inputs)
         axis = len(step.shape)
-        return self._op("CONCATENATION", inputs, output, axis=axis, activation="NONE")
+        return self._builder.op(
+            "CONCATENATION", inputs, output, axis=axis, activation="NONE"
+        )
 
     def _max_pool(self, step: Step) -> int:
         return self._pool("MAX_POOL_2D", step)
@@ -163,8 +163,8 @@ class _Lowering:
 
     def _pad(self, step: Step) -> int:
         paddings = np.array([(0, 0), *step.pads, (0, 0)], "int32")
-        inputs = (self._source(step), self._constant("paddings", paddings))
-        return self._op("PAD", inputs, self._output(step))
+        inputs = (self._source(step), self._builder.integers("paddings", paddings))
+        return self._builder.op("PAD", inputs, self._output(step))
 
     def _reshape(self, step: Step) -> int:
         return self._reshaped(self._source(step), step.shape)
@@ -175,7 +175,7 @@ class _Lowering:
     def _relu(self, step: Step) -> int:
         # TFLM's RELU6 does not requantize, its RELU does; the output's range, of
         # which a ReLU6 leaves nothing above 6, clips like one.
-        return self._op("RELU", (self._source(step),), self._output(step))
+        return self._builder.op("RELU", (self._source(step),), self._output(step))
 
     def _softmax(self, step: Step) -> int:
         return self._fixed(step.kind, step.name, self._source(step))
@@ -186,20 +186,18 @@ class _Lowering:
 
     def _probabilities(self, scores: int) -> int:
         """Adds the softmax or sigmoid that a model with logits left out."""
-        steps = {step.output: step for step in self._graph.steps}
-        step = steps.get(self._graph.output)
-        while step is not None and step.kind in ("identity", "reshape"):
-            step = steps.get(step.inputs[0])
-        if step is not None and step.kind in FIXED:
+        if self._graph.output_kind in FIXED:
             return scores
         kind = "sigmoid" if self._graph.output_units == 1 else "softmax"
         return self._fixed(kind, kind, scores)
 
     def _fixed(self, kind: str, name: str, source: int) -> int:
-        shape = self._tensors[source].shape[1:]
-        output = self._activation(f"{name}/{kind}", shape, *_FIXED_OUTPUTS[kind])
+        shape = self._builder.tensors[source].shape[1:]
+        output = self._builder.activation(
+            f"{name}/{kind}", shape, *_FIXED_OUTPUTS[kind]
+        )
         options = {"beta": 1.0} if kind == "softmax" else {}
-        return self._op(_FIXED_KINDS[kind], (source,), output, **options)
+        return self._builder.op(_FIXED_KINDS[kind], (source,), output, **options)
 
     def _pool(self, kind: str, step: Step) -> int:
         options = {
@@ -210,13 +208,15 @@ class _Lowering:
             "filter_w": step.window[1],
             "activation": "NONE",
         }
-        return self._op(kind, (self._source(step),), self._output(step), **options)
+        return self._builder.op(
+            kind, (self._source(step),), self._output(step), **options
+        )
 
     def _reduce(self, kind: str, step: Step) -> int:
-        axes = self._constant("axes", np.array([1, 2], "int32"))
+        axes = self._builder.integers("axes", np.array([1, 2], "int32"))
         keep = len(step.shape) == 3
         inputs = (self._source(step), axes)
-        return self._op(kind, inputs, self._output(step), keep_dims=keep)
+        return self._builder.op(kind, inputs, self._output(step), keep_dims=keep)
 
     def _convolution(
         self,
@@ -233,7 +233,7 @@ class _Lowering:
         inputs = self._weighted_inputs(
             step, self._source(step), output, weights, scales, bias, axis=axis
         )
-        return self._op(kind, inputs, output, **_convolution_options(step), **options)
+        return self._builder.op(kind, inputs, output, **_options(step), **options)
 
     def _folded(self, step: Step) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Int8 kernel, real bias and weight scales, batch normalization folded.
@@ -275,8 +275,8 @@ class _Lowering:
         axis: int,
     ) -> tuple[int, ...]:
         """The input tensors of a weighted operation: image, weights and bias."""
-        source_scale = self._tensors[source].scales[0]
-        output_scale = self._tensors[output].scales[0]
+        source_scale = self._builder.tensors[source].scales[0]
+        output_scale = self._builder.tensors[output].scales[0]
         _check_finite(bias, step.name)
         limits = np.abs(bias) / (source_scale * _BIAS_LIMIT)
         limits = limits if scales.size > 1 else np.max(limits)
@@ -286,39 +286,12 @@ class _Lowering:
         shape[axis] = raised.size
         ratio = (scales / raised).reshape(shape)
         weights = np.rint(weights * ratio).astype("int8")
+        bias_scales = source_scale * raised
+        quantized = np.rint(bias / bias_scales.astype("float64")).astype("int32")
         return (
             source,
-            self._weights(step.name, weights, raised, axis),
-            self._bias(step.name, bias, source_scale * raised),
-        )
-
-    def _weights(
-        self, name: str, values: np.ndarray, scales: np.ndarray, axis: int
-    ) -> int:
-        return self._tensor(
-            Tensor(
-                f"{name}/weights",
-                values.shape,
-                "int8",
-                scales.astype("float32"),
-                np.zeros(1, "int64"),
-                axis,
-                np.ascontiguousarray(values),
-            )
-        )
-
-    def _bias(self, name: str, values: np.ndarray, scales: np.ndarray) -> int:
-        quantized = np.rint(values / scales.astype("float64")).astype("int32")
-        return self._tensor(
-            Tensor(
-                f"{name}/bias",
-                quantized.shape,
-                "int32",
-                scales.astype("float32"),
-                np.zeros(1, "int64"),
-                0,
-                quantized,
-            )
+            self._builder.weights(step.name, weights, raised, axis=axis),
+            self._builder.bias(step.name, quantized, bias_scales),
         )
 
     def _source(self, step: Step) -> int:
@@ -328,14 +301,14 @@ class _Lowering:
         """A tensor for a step's output, with the quantization of its range."""
         owner = self._view.owners[step.output]
         quantization = self._quantization(owner)
-        return self._activation(step.name, shape or step.shape, *quantization)
+        return self._builder.activation(step.name, shape or step.shape, *quantization)
 
     def _quantization(self, owner: int) -> tuple[Any, int]:
         if owner in self._ranges:
             low, high = self._ranges[owner]
             _check_finite(np.array([low, high]), "an activation range")
             return activation_quantization(low, high)
-        tensor = self._tensors[self._values[owner]]
+        tensor = self._builder.tensors[self._values[owner]]
         return tensor.scales[0], int(tensor.zero_points[0])
 
     def _requantized(self, value: int, concat: Step) -> int:
@@ -344,64 +317,32 @@ class _Lowering:
         owner = self._view.owners[concat.output]
         if self._view.owners[value] == owner:
             return tensor
-        shape = self._tensors[tensor].shape[1:]
+        shape = self._builder.tensors[tensor].shape[1:]
         name = f"{concat.name}/requantized"
-        output = self._activation(name, shape, *self._quantization(owner))
-        return self._op("QUANTIZE", (tensor,), output)
+        output = self._builder.activation(name, shape, *self._quantization(owner))
+        return self._builder.op("QUANTIZE", (tensor,), output)
 
     def _reshaped(self, source: int, shape: tuple[int, ...]) -> int:
-        tensor = self._tensors[source]
+        tensor = self._builder.tensors[source]
         if tensor.shape[1:] == shape:
             return source
-        target = self._constant("shape", np.array((1, *shape), "int32"))
-        output = self._activation(
+        target = self._builder.integers("shape", np.array((1, *shape), "int32"))
+        output = self._builder.activation(
             f"{tensor.name}/reshaped",
             shape,
             tensor.scales[0],
             int(tensor.zero_points[0]),
         )
-        return self._op("RESHAPE", (source, target), output)
-
-    def _constant(self, name: str, values: np.ndarray) -> int:
-        key = repr((values.shape, values.tolist())).encode()
-        if key not in self._constants:
-            tensor = Tensor(name, values.shape, "int32", data=values)
-            self._constants[key] = self._tensor(tensor)
-        return self._constants[key]
-
-    def _activation(
-        self, name: str, shape: tuple[int, ...], scale: Any, zero_point: int
-    ) -> int:
-        return self._tensor(
-            Tensor(
-                name,
-                (1, *shape),
-                "int8",
-                np.array([scale], "float32"),
-                np.array([zero_point], "int64"),
-            )
-        )
-
-    def _tensor(self, tensor: Tensor) -> int:
-        self._tensors.append(tensor)
-        return len(self._tensors) - 1
-
-    def _op(
-        self, kind: str, inputs: tuple[int, ...], output: int, **options: Any
-    ) -> int:
-        self._ops.append(Op(kind, inputs, (output,), options))
-        return output
+        return self._builder.op("RESHAPE", (source, target), output)
 
 
-def _convolution_options(step: Step) -> dict[str, Any]:
-    return {
-        "padding": step.padding.upper(),
-        "stride_h": step.strides[0],
-        "stride_w": step.strides[1],
-        "dilation_h": step.dilation[0],
-        "dilation_w": step.dilation[1],
-        "activation": _ACTIVATIONS[step.activation],
-    }
+def _options(step: Step) -> dict[str, Any]:
+    return convolution_options(
+        padding=step.padding,
+        activation=step.activation,
+        strides=step.strides,
+        dilation=step.dilation,
+    )
 
 
 def _numpy(variable: Any, name: str) -> np.ndarray:

@@ -13,6 +13,10 @@ class UnsupportedModelError(ValueError):
     """A model holds something that cannot run on the camera as int8."""
 
 
+class ModelFileError(ValueError):
+    """A .tflite file cannot be read, or holds what this package does not model."""
+
+
 class DatasetError(ValueError):
     """An image folder, a label list or a dataset cannot be used as it is."""
 

@@ -5,21 +5,41 @@ import pathlib
 from typing import Any
 
 from keras_omv import flatbuffer
+from keras_omv.architecture import BLOCKS, Levers, network_of_levers
 from keras_omv.boards import Board, Budget
 from keras_omv.cost import Cost, cost_of
-from keras_omv.errors import ExportError
+from keras_omv.errors import ExportError, UnsupportedModelError
+from keras_omv.firmware import firmware_problems, will_not_load
 from keras_omv.network import Network
+from keras_omv.screening import cost_of_levers
 
 
-def estimate(model: Any, *, board: Board | Budget | None = None) -> Cost:
+def estimate(
+    model: Any = None,
+    *,
+    board: Board | Budget | None = None,
+    alpha: float | None = None,
+    resolution: int | None = None,
+    classes: int | None = None,
+    channels: int = 3,
+    head_channels: int | None = None,
+    depth: int = BLOCKS,
+) -> Cost:
     """The flash, RAM, MACs and time that a model takes on a camera.
 
     Args:
-        model: A Keras 3 model, the path of a .keras, .h5 or .tflite file, or a
-            `Network`. A Keras model need not be trained: its cost follows from its
-            architecture.
+        model: A Keras 3 model, the path of a .keras, .h5 or .tflite file, a
+            `Network`, or the `Levers` of a MobileNetV2. A Keras model need not be
+            trained: its cost follows from its architecture.
         board: The camera; decides the core and its clock. Defaults to `None`, a
             Cortex-M7.
+        alpha: In place of `model`: width multiplier of a MobileNetV2, which is not
+            built and needs no TensorFlow.
+        resolution: Its image's height and width in pixels.
+        classes: Its number of classes.
+        channels: 1 for grey, 3 for RGB. Defaults to `3`.
+        head_channels: Width of its last convolution. Defaults to `None`, 1280.
+        depth: How many of its 17 blocks are kept. Defaults to `17`.
 
     Returns:
         The cost. `flash_bytes` is the size of the file that `omv.export` writes, or
@@ -27,9 +47,53 @@ def estimate(model: Any, *, board: Board | Budget | None = None) -> Cost:
         reports; `latency_ms` is an estimate.
 
     Raises:
-        UnsupportedModelError: If a Keras model cannot run on the camera.
-        ExportError: If a file is not a model.
+        ValueError: If there is neither a model nor alpha, resolution and classes.
+        UnsupportedModelError: If a model cannot run on the camera, with the reasons.
+        ExportError: If a .keras or .h5 file is not a model.
+        ModelFileError: If a .tflite file is none, or damaged.
+
+    Example:
+
+    >>> import keras_omv as omv
+    >>> omv.estimate(alpha=0.35, resolution=96, classes=5).ram_bytes
+    205152
     """
+    if model is None:
+        model = _levers(
+            alpha=alpha,
+            resolution=resolution,
+            classes=classes,
+            channels=channels,
+            head_channels=head_channels,
+            depth=depth,
+        )
+    elif (alpha, resolution, classes) != (None, None, None):
+        raise ValueError(
+            "Expected a model or the levers of one. Received: both, model="
+            f"{model!r}, alpha={alpha}, resolution={resolution}, classes={classes}. "
+            "Next step: leave one of them out."
+        )
+    return _estimate(model, board)
+
+
+def _levers(**given: Any) -> Levers:
+    missing = [
+        name for name in ("alpha", "resolution", "classes") if given[name] is None
+    ]
+    if missing:
+        raise ValueError(
+            "Expected a model, or alpha, resolution and classes. Received: no model "
+            f"and no {' and no '.join(missing)}. "
+            "Next step: omv.estimate(alpha=0.35, resolution=96, classes=5)."
+        )
+    return Levers(**given)
+
+
+def _estimate(model: Any, board: Board | Budget | None) -> Cost:
+    if isinstance(model, Levers):
+        flash_bytes = cost_of_levers(model, board=board).flash_bytes
+        network = network_of_levers(model)
+        return cost_of(network, flash_bytes=flash_bytes, board=board)
     if isinstance(model, Network):
         return cost_of(model, flash_bytes=len(flatbuffer.write(model)), board=board)
     if isinstance(model, str | os.PathLike):
@@ -37,7 +101,7 @@ def estimate(model: Any, *, board: Board | Budget | None = None) -> Cost:
         if path.suffix == ".tflite":
             return _estimate_file(path, board)
         model = load_model(path)
-    return estimate(network_of(model), board=board)
+    return _estimate(network_of(model), board)
 
 
 def network_of(model: Any) -> Network:
@@ -80,12 +144,12 @@ def load_model(path: str | os.PathLike[str]) -> Any:
 
 
 def _estimate_file(path: pathlib.Path, board: Board | Budget | None) -> Cost:
-    try:
-        data = path.read_bytes()
-        network = flatbuffer.read(data)
-    except Exception as error:
-        raise ExportError(
-            f"Expected a .tflite file. Received: {str(path)!r}, which cannot be read: "
-            f"{error!r}. Export the model again."
-        ) from error
+    data = path.read_bytes()
+    network = flatbuffer.read(data)
+    if isinstance(board, Board):
+        problems = firmware_problems(
+            network, firmware=board.firmware, target=board.target
+        )
+        if problems:
+            raise UnsupportedModelError(will_not_load(problems))
     return cost_of(network, flash_bytes=len(data), board=board)

@@ -1,4 +1,4 @@
-"""Reads and writes the .tflite flatbuffer of a `Network`.
+"""Writes the .tflite flatbuffer of a `Network`; `keras_omv.reader` reads it.
 
 The layout is our own, so that it depends on the architecture alone and repeats
 byte for byte: the converter of TensorFlow writes names, signatures, minimum and
@@ -10,6 +10,7 @@ Format: schema version 3 of LiteRT (`schema.fbs`), by the classes generated from
 it that the `ai-edge-litert` package ships.
 """
 
+import collections
 from typing import Any
 
 import flatbuffers
@@ -17,9 +18,9 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from keras_omv.network import Network, Op, Tensor
+from keras_omv.reader import FILE_IDENTIFIER, SCHEMA_VERSION
+from keras_omv.reader import read as read
 
-SCHEMA_VERSION = 3
-FILE_IDENTIFIER = b"TFL3"
 # `force_align: 16` of the schema's Buffer.data. The firmware maps a file from
 # ROMFS as it lies there, so that weights keep the alignment they have in the file.
 DATA_ALIGNMENT = 16
@@ -35,12 +36,6 @@ _DTYPES = {
     "bool": schema.TensorType.BOOL,
     "int16": schema.TensorType.INT16,
     "int8": schema.TensorType.INT8,
-}
-_DTYPE_NAMES = {code: name for name, code in _DTYPES.items()}
-_OPERATOR_NAMES = {
-    code: name
-    for name, code in vars(schema.BuiltinOperator).items()
-    if not name.startswith("_")
 }
 
 _CONVOLUTION = {
@@ -88,27 +83,6 @@ _OPERATORS: dict[str, tuple[int, str, dict[str, str]]] = {
 }
 
 
-def read(data: bytes) -> Network:
-    """Reads the first subgraph of a .tflite file.
-
-    Args:
-        data: The file's bytes.
-
-    Returns:
-        The network; options are given for the operators that this package writes
-        and are empty for others.
-    """
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data))
-    graph = model.subgraphs[0]
-    codes = [_builtin_code(code) for code in model.operatorCodes]
-    return Network(
-        tensors=tuple(_read_tensor(t, model.buffers) for t in graph.tensors),
-        ops=tuple(_read_op(op, codes[op.opcodeIndex]) for op in graph.operators),
-        inputs=_integers(graph.inputs),
-        outputs=_integers(graph.outputs),
-    )
-
-
 def write(network: Network, *, desktop: bool = False) -> bytes:
     """Writes a network as a .tflite file.
 
@@ -122,60 +96,6 @@ def write(network: Network, *, desktop: bool = False) -> bytes:
         The bytes of the file.
     """
     return _Writer(network, desktop=desktop).write()
-
-
-def _builtin_code(code: Any) -> int:
-    return int(max(code.builtinCode, code.deprecatedBuiltinCode))
-
-
-def _integers(values: Any) -> tuple[int, ...]:
-    return () if values is None else tuple(int(value) for value in values)
-
-
-def _read_tensor(tensor: Any, buffers: list[Any]) -> Tensor:
-    dtype = _DTYPE_NAMES.get(tensor.type, f"type {tensor.type}")
-    shape = _integers(tensor.shape)
-    quantization = tensor.quantization
-    scales = getattr(quantization, "scale", None)
-    zero_points = getattr(quantization, "zeroPoint", None)
-    raw = buffers[tensor.buffer].data
-    return Tensor(
-        name="" if tensor.name is None else tensor.name.decode("utf-8", "replace"),
-        shape=shape,
-        dtype=dtype,
-        scales=np.zeros(0, "f4") if scales is None else np.asarray(scales, "f4"),
-        zero_points=(
-            np.zeros(0, "i8") if zero_points is None else np.asarray(zero_points, "i8")
-        ),
-        axis=0 if quantization is None else quantization.quantizedDimension,
-        data=_read_data(raw, shape, dtype),
-    )
-
-
-def _read_data(raw: Any, shape: tuple[int, ...], dtype: str) -> np.ndarray | None:
-    if raw is None or len(raw) == 0:
-        return None
-    flat = np.frombuffer(np.asarray(raw, np.uint8).tobytes(), np.dtype(dtype))
-    return flat.reshape(shape)
-
-
-def _read_op(op: Any, code: int) -> Op:
-    kind = _OPERATOR_NAMES.get(code, f"operator {code}")
-    _, _, fields = _OPERATORS.get(kind, (0, "", {}))
-    options = {
-        key: _option_value(key, getattr(op.builtinOptions, field))
-        for key, field in fields.items()
-        if op.builtinOptions is not None
-    }
-    return Op(kind, _integers(op.inputs), _integers(op.outputs), options)
-
-
-def _option_value(key: str, value: Any) -> Any:
-    if key == "padding":
-        return _PADDINGS[value]
-    if key == "activation" and value < len(_ACTIVATIONS):
-        return _ACTIVATIONS[value]
-    return value
 
 
 def _option_code(key: str, value: Any) -> Any:
@@ -195,7 +115,9 @@ class _Writer:
         self._builder = flatbuffers.Builder(1 << 16)
         # Equal vectors that depend on the architecture alone are written once.
         self._shared: dict[bytes, int] = {}
-        self._kinds = sorted({op.kind for op in network.ops})
+        # The most frequent operator comes first: code 0 is left out of its operations.
+        counts = collections.Counter(op.kind for op in network.ops)
+        self._kinds = sorted(counts, key=lambda kind: (-counts[kind], kind))
         self._buffers = [i for i, t in enumerate(network.tensors) if t.is_constant]
 
     def write(self) -> bytes:
@@ -224,7 +146,7 @@ class _Writer:
         schema.BufferStart(builder)
         if offset is not None:
             schema.BufferAddData(builder, offset)
-        return int(schema.BufferEnd(builder))
+        return self._end(schema.BufferEnd(builder))
 
     def _operator_code(self, kind: str) -> int:
         version = _OPERATORS[kind][0]
@@ -234,11 +156,14 @@ class _Writer:
         schema.OperatorCodeAddDeprecatedBuiltinCode(self._builder, code)
         schema.OperatorCodeAddBuiltinCode(self._builder, code)
         schema.OperatorCodeAddVersion(self._builder, version)
-        return int(schema.OperatorCodeEnd(self._builder))
+        return self._end(schema.OperatorCodeEnd(self._builder))
 
     def _subgraph(self) -> int:
         network, builder = self._network, self._builder
-        tensors = self._tables([self._tensor(i) for i in range(len(network.tensors))])
+        quantizations = self._quantizations()
+        tensors = self._tables(
+            [self._tensor(i, quantizations[i]) for i in range(len(network.tensors))]
+        )
         ops = self._tables([self._operator(op) for op in network.ops])
         inputs = self._int32_vector(network.inputs)
         outputs = self._int32_vector(network.outputs)
@@ -247,13 +172,22 @@ class _Writer:
         schema.SubGraphAddInputs(builder, inputs)
         schema.SubGraphAddOutputs(builder, outputs)
         schema.SubGraphAddOperators(builder, ops)
-        return int(schema.SubGraphEnd(builder))
+        return self._end(schema.SubGraphEnd(builder))
 
-    def _tensor(self, index: int) -> int:
+    def _quantizations(self) -> dict[int, int | None]:
+        """Writes all quantization parameters, those of the activations first.
+
+        Only their zero points are aligned to 8. In a row of their own they stay
+        aligned without padding, each 32 bytes with its scale.
+        """
+        tensors = self._network.tensors
+        order = sorted(range(len(tensors)), key=lambda i: tensors[i].is_constant)
+        return {index: self._quantization(tensors[index]) for index in order}
+
+    def _tensor(self, index: int, quantization: int | None) -> int:
         tensor, builder = self._network.tensors[index], self._builder
         name = builder.CreateString(tensor.name) if self._desktop else None
         shape = self._int32_vector(tensor.shape)
-        quantization = self._quantization(tensor)
         schema.TensorStart(builder)
         schema.TensorAddShape(builder, shape)
         schema.TensorAddType(builder, _DTYPES[tensor.dtype])
@@ -263,7 +197,7 @@ class _Writer:
             schema.TensorAddName(builder, name)
         if quantization is not None:
             schema.TensorAddQuantization(builder, quantization)
-        return int(schema.TensorEnd(builder))
+        return self._end(schema.TensorEnd(builder))
 
     def _quantization(self, tensor: Tensor) -> int | None:
         if not tensor.scales.size:
@@ -278,15 +212,15 @@ class _Writer:
         elif tensor.is_constant:
             # TFLM takes weights as symmetric and reads one zero point at most.
             zero_points = zero_points[:1]
-        scale = self._vector(tensor.scales.astype("<f4").tobytes(), 4)
         zero_point = self._vector(
             zero_points.astype("<i8").tobytes(), 8, shared=tensor.is_constant
         )
+        scale = self._vector(tensor.scales.astype("<f4").tobytes(), 4)
         schema.QuantizationParametersStart(self._builder)
         schema.QuantizationParametersAddScale(self._builder, scale)
         schema.QuantizationParametersAddZeroPoint(self._builder, zero_point)
         schema.QuantizationParametersAddQuantizedDimension(self._builder, tensor.axis)
-        return int(schema.QuantizationParametersEnd(self._builder))
+        return self._end(schema.QuantizationParametersEnd(self._builder))
 
     def _operator(self, op: Op) -> int:
         builder = self._builder
@@ -302,14 +236,22 @@ class _Writer:
             kind = getattr(schema.BuiltinOptions, table)
             schema.OperatorAddBuiltinOptionsType(builder, kind)
             schema.OperatorAddBuiltinOptions(builder, options)
-        return int(schema.OperatorEnd(builder))
+        return self._end(schema.OperatorEnd(builder))
 
     def _options(self, table: str, fields: dict[str, str], op: Op) -> int:
         options = getattr(schema, f"{table}T")()
         for key, field in fields.items():
             if key in op.options:
                 setattr(options, field, _option_code(key, op.options[key]))
-        return int(options.Pack(self._builder))
+        return self._end(options.Pack(self._builder))
+
+    def _end(self, table: int) -> int:
+        """Aligns what follows a table: field tables behind it may end at 2 of 4.
+
+        Tables of equal fields then share one field table, wherever they lie.
+        """
+        self._builder.Prep(4, 0)
+        return int(table)
 
     def _int32_vector(self, values: tuple[int, ...]) -> int:
         return self._vector(np.asarray(values, "<i4").tobytes(), 4, shared=True)

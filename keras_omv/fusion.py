@@ -8,7 +8,7 @@ and padding joins the convolution behind it.
 import dataclasses
 from typing import Any
 
-from keras_omv import layers
+from keras_omv import calls, layers
 from keras_omv.errors import UnsupportedModelError
 from keras_omv.graph import WEIGHTED, Graph, Step
 from keras_omv.tracing import Call, Trace, trace
@@ -75,11 +75,11 @@ class _Fuser:
         taken: list[Any] = []
         scale, offset, value = 1.0, 0.0, 0
         while (call := self._only_reader(value)) is not None:
-            affine = layers.uniform_affine(call)
+            affine = calls.uniform_affine(call)
             if affine is None:
                 break
             scale, offset = scale * affine[0], offset * affine[0] + affine[1]
-            taken.append(layers.as_callable(call))
+            taken.append(calls.as_callable(call))
             self._joined.add(call.output)
             self._shapes[call.output] = self._shapes[value]
             value = call.output
@@ -136,7 +136,7 @@ class _Fuser:
             )
             self._joined.add(reader.output)
             reader = self._only_reader(step.output)
-        name = layers.relu_name(reader) if reader is not None else None
+        name = calls.relu_name(reader) if reader is not None else None
         if reader is None or name is None or step.activation != "linear":
             return step
         self._joined.add(reader.output)

@@ -102,6 +102,15 @@ class Graph:
         """The steps that have a kernel."""
         return (step for step in self.steps if step.kind in WEIGHTED)
 
+    @property
+    def output_kind(self) -> str:
+        """What makes the scores: a kind of `FIXED`, or another for logits."""
+        steps = {step.output: step for step in self.steps}
+        step = steps.get(self.output)
+        while step is not None and step.kind in ("identity", "reshape"):
+            step = steps.get(step.inputs[0])
+        return "" if step is None else step.kind
+
     def consumers(self, value: int) -> list[Step]:
         """The steps that read a value."""
         return [step for step in self.steps if value in step.inputs]

@@ -2,7 +2,7 @@
 
 A `Network` is what the camera runs. It is read from a .tflite file, lowered from
 a Keras model, or made from (alpha, resolution, ...) alone; its costs are computed
-from nothing else. This module imports NumPy only.
+from nothing else. This module needs NumPy only.
 """
 
 import dataclasses
@@ -12,7 +12,17 @@ from typing import Any
 
 import numpy as np
 
-BYTES_PER_ELEMENT = {"int8": 1, "uint8": 1, "int16": 2, "int32": 4, "float32": 4}
+from keras_omv.errors import UnsupportedModelError
+
+BYTES_PER_ELEMENT = {
+    **{"bool": 1, "int8": 1, "uint8": 1},
+    **{"float16": 2, "int16": 2, "uint16": 2},
+    **{"float32": 4, "int32": 4, "uint32": 4},
+    **{"float64": 8, "int64": 8, "uint64": 8},
+}
+
+CUSTOM = "CUSTOM "
+"""What `Op.kind` of a custom operator starts with, before its name."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -22,12 +32,14 @@ class Tensor:
     Attributes:
         name: A name for people; it is not written to the camera's file.
         shape: The shape with a batch of 1, such as `(1, height, width, channels)`.
-        dtype: `"int8"`, `"int32"`, ... as in NumPy.
+        dtype: `"int8"`, `"int32"`, ... as in NumPy; `"int4"`, `"string"` and others
+            that NumPy lacks come from files only.
         scales: float32 array of shape `(1,)` per tensor or `(channels,)` per
             channel; empty where the tensor is not quantized.
         zero_points: int64 array of shape `(1,)` or as `scales`.
         axis: The quantized dimension of per-channel `scales`.
-        data: The constant's values, or `None` for an activation.
+        data: The constant's values, or `None` for an activation; flat uint8 bytes
+            where a file holds them in a layout that NumPy lacks (int4, sparse).
     """
 
     name: str
@@ -42,7 +54,17 @@ class Tensor:
 
     @property
     def size_bytes(self) -> int:
-        """The bytes that the tensor's values take."""
+        """The bytes that the tensor's values take.
+
+        Raises:
+            UnsupportedModelError: For a type without a size, such as a string.
+        """
+        if self.dtype not in BYTES_PER_ELEMENT:
+            raise UnsupportedModelError(
+                f"The size of a tensor is not known. Expected one of "
+                f"{', '.join(BYTES_PER_ELEMENT)}. Received: {self.name!r} of "
+                f"{self.dtype}. Next step: convert the model to int8."
+            )
         return math.prod(self.shape) * BYTES_PER_ELEMENT[self.dtype]
 
     @property
@@ -56,7 +78,8 @@ class Op:
     """One operation of a network.
 
     Attributes:
-        kind: The TFLite builtin operator, such as `"CONV_2D"`.
+        kind: The TFLite builtin operator, such as `"CONV_2D"`, or `CUSTOM` and the
+            name of a custom one.
         inputs: Indices of tensors; -1 stands for an optional input left out.
         outputs: Indices of tensors.
         options: The builtin options by their TFLite names in snake case, such as
@@ -78,12 +101,15 @@ class Network:
         ops: Operations in execution order.
         inputs: Indices of the input tensors.
         outputs: Indices of the output tensors.
+        file_problems: What the file it was read from holds that keeps the camera
+            from running it, a sentence each.
     """
 
     tensors: tuple[Tensor, ...]
     ops: tuple[Op, ...]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    file_problems: tuple[str, ...] = ()
 
     @property
     def input(self) -> Tensor:

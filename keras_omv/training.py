@@ -5,16 +5,14 @@ the callbacks.
 """
 
 import dataclasses
-import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from keras_omv import flatbuffer
-from keras_omv.architecture import BLOCKS, Levers, network_of_levers
+from keras_omv.architecture import Levers
 from keras_omv.boards import Board, Budget
 from keras_omv.callbacks import (
     BudgetMonitor,
@@ -22,17 +20,16 @@ from keras_omv.callbacks import (
     Pruning,
     QuantizationAwareTraining,
 )
-from keras_omv.cost import cost_of
 from keras_omv.errors import BudgetError
 from keras_omv.exporter import ExportReport
 from keras_omv.images import ImageData
 from keras_omv.mobilenet import MobileNetV2
 from keras_omv.pruning import PolynomialDecay
+from keras_omv.screening import cost_of_levers
+from keras_omv.space import ALPHAS, DEPTHS, HEAD_CHANNELS, feasible_points
 
-# Wider networks learn little more from a few thousand images, narrower ones less.
-ALPHAS = (0.35, 0.2, 0.1, 0.05)
-HEADS = (None, 640, 320, 160, 80)
-DEPTHS = (BLOCKS, 13, 10, 6)
+# Wider networks learn little more from a few thousand images.
+LARGEST_ALPHA = 0.35
 SMALLEST_RESOLUTION, LARGEST_RESOLUTION = 32, 96
 RESOLUTION_STEP = 16
 
@@ -196,43 +193,41 @@ def choose_levers(
     Raises:
         BudgetError: If none fits, with what the smallest lacks.
     """
-    candidates = [
-        Levers(
-            alpha=a,
-            resolution=r,
-            channels=channels,
-            classes=classes,
-            head_channels=head,
-            depth=depth,
-        )
-        for a, r, head, depth in itertools.product(
-            [alpha] if alpha else ALPHAS,
-            [resolution] if resolution else list(_resolutions(image_side)),
-            HEADS,
-            DEPTHS,
-        )
-    ]
-    networks = [(levers, network_of_levers(levers)) for levers in candidates]
-    networks.sort(key=lambda pair: -pair[1].macs)
-    error: BudgetError | None = None
-    for levers, network in networks:
-        flash_bytes = len(flatbuffer.write(network))
-        cost = cost_of(network, flash_bytes=flash_bytes, board=board)
-        try:
-            board.check(cost)
-        except BudgetError as too_large:
-            error = too_large
-            continue
-        return levers
-    raise BudgetError(f"No MobileNetV2 that was tried fits. The smallest: {error}")
+    alphas = [alpha] if alpha else [a for a in ALPHAS if a <= LARGEST_ALPHA]
+    resolutions = [resolution] if resolution else _resolutions(image_side)
+    points = feasible_points(
+        board,
+        classes=classes,
+        channels=channels,
+        alphas=alphas,
+        resolutions=resolutions,
+        limit=1,
+    )
+    if points:
+        return points[0].levers
+    smallest = Levers(
+        alpha=min(alphas),
+        resolution=min(resolutions),
+        channels=channels,
+        classes=classes,
+        head_channels=min(head for head in HEAD_CHANNELS if head),
+        depth=min(DEPTHS),
+    )
+    try:
+        board.check(cost_of_levers(smallest, board=board))
+    except BudgetError as error:
+        raise BudgetError(
+            f"No MobileNetV2 that was tried fits. The smallest: {error}"
+        ) from error
+    return smallest
 
 
-def _resolutions(image_side: int | None) -> Iterator[int]:
+def _resolutions(image_side: int | None) -> range:
     top = LARGEST_RESOLUTION
     if image_side is not None:
         rounded = -(-image_side // RESOLUTION_STEP) * RESOLUTION_STEP
         top = min(top, max(48, rounded))
-    return iter(range(top, SMALLEST_RESOLUTION - 1, -RESOLUTION_STEP))
+    return range(SMALLEST_RESOLUTION, top + 1, RESOLUTION_STEP)
 
 
 def _augment(image: Any, number: Any, shift: int, recipe: Recipe) -> Any:

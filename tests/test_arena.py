@@ -1,12 +1,13 @@
 """TFLM's memory, against what the firmware reported."""
 
+import dataclasses
 import itertools
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_omv import arena, flatbuffer
@@ -106,11 +107,13 @@ def request_lists(draw):
     ]
 
 
+@settings(deadline=None)
 @given(request_lists())
 def test_no_two_live_buffers_ever_overlap(requests):
     assert_disjoint(arena.place(requests))
 
 
+@settings(deadline=None)
 @given(request_lists())
 def test_the_head_holds_the_working_set_and_no_more_than_everything(requests):
     head_bytes = max((buffer.end for buffer in arena.place(requests)), default=0)
@@ -118,6 +121,7 @@ def test_the_head_holds_the_working_set_and_no_more_than_everything(requests):
     assert working_set_bytes(requests) <= head_bytes <= total_bytes
 
 
+@settings(deadline=None)
 @given(request_lists().filter(bool), st.data())
 def test_growing_a_tensor_never_shrinks_the_lower_bound(requests, data):
     index = data.draw(st.integers(0, len(requests) - 1))
@@ -187,6 +191,141 @@ def test_a_one_row_convolution_needs_less_on_cortex_m55():
     network = convolution((8, 1, 3, 4), (1, 32, 4), (1, 32, 8))
     assert scratch_bytes(network) == [48]
     assert scratch_bytes(network, "cortex-m55") == [16]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "options", "m7_bytes", "m55_bytes"),
+    [
+        # CMSIS-NN arm_convolve_get_buffer_sizes_s8.c: 2 columns of int16, the taps
+        # rounded up to 4, on the M7; 4 of int8, rounded up to 16, on the M55.
+        ((8, 3, 3, 6), {"dilation_h": 2, "dilation_w": 2}, [224], [256]),
+        ((8, 1, 1, 6), {"dilation_h": 2, "dilation_w": 2}, [32], [64]),
+        ((8, 1, 1, 6), {"stride_h": 2, "stride_w": 2}, [], []),
+        ((8, 5, 5, 6), {}, [608], [640]),
+        ((8, 1, 3, 6), {}, [80], [128]),
+        ((8, 3, 1, 6), {}, [80], [128]),
+    ],
+)
+def test_convolution_scratch_by_window(kernel, options, m7_bytes, m55_bytes):
+    stride = options.get("stride_h", 1)
+    network = convolution(
+        kernel, (16, 16, 6), (16 // stride, 16 // stride, 8), **options
+    )
+    assert scratch_bytes(network) == m7_bytes
+    assert scratch_bytes(network, "cortex-m55") == m55_bytes
+
+
+@pytest.mark.parametrize(
+    ("stride", "result", "m55_bytes"),
+    [
+        (1, 32, 16),  # one column of padding on either side
+        (2, 16, 16),  # one on the right alone: 3 columns, 12 bytes
+        (16, 2, 16),
+        (32, 1, 16),
+    ],
+)
+def test_one_row_convolution_scratch_by_stride(stride, result, m55_bytes):
+    network = convolution(
+        (8, 1, 3, 4), (1, 32, 4), (1, result, 8), stride_w=stride, stride_h=1
+    )
+    assert scratch_bytes(network, "cortex-m55") == [m55_bytes]
+
+
+def test_a_one_row_convolution_of_padding_alone_takes_the_common_buffer():
+    network = convolution((8, 1, 7, 4), (1, 4, 4), (1, 4, 8))
+    assert scratch_bytes(network, "cortex-m55") == [4 * 32]
+
+
+@pytest.mark.parametrize(("multiplier", "stride", "m7_bytes"), [(1, 2, []), (2, 1, [])])
+def test_depthwise_scratch_of_strides_and_multipliers(multiplier, stride, m7_bytes):
+    network = convolution(
+        (1, 3, 3, 16 * multiplier),
+        (8, 8, 16),
+        (8 // stride, 8 // stride, 16 * multiplier),
+        kind="DEPTHWISE_CONV_2D",
+        stride_h=stride,
+        stride_w=stride,
+    )
+    assert scratch_bytes(network) == m7_bytes
+    assert bool(scratch_bytes(network, "cortex-m55")) == (multiplier == 1)
+
+
+def test_a_depthwise_convolution_of_batches_is_refused():
+    network = convolution((1, 3, 3, 4), (8, 8, 4), (8, 8, 4), kind="DEPTHWISE_CONV_2D")
+    source = dataclasses.replace(network.tensors[0], shape=(4, 8, 8, 4))
+    network = dataclasses.replace(network, tensors=(source, *network.tensors[1:]))
+    with pytest.raises(UnsupportedModelError, match=r"batch of 1\. Received: 4"):
+        arena.plan(network)
+
+
+def structure_bytes(kind, *tensors):
+    """The tail of one operation that has neither tables nor scratch."""
+    op = Op(kind, tuple(range(len(tensors) - 1)), (len(tensors) - 1,))
+    network = Network(tensors, (op,), inputs=(0,), outputs=(len(tensors) - 1,))
+    assert scratch_bytes(network) == []
+    return arena.plan(network).tail_bytes
+
+
+@pytest.mark.parametrize(
+    ("kind", "op_data_bytes"),
+    [
+        ("LOGISTIC", 16),
+        ("TANH", 16),
+        ("RELU", 28),
+        ("RELU6", 2),
+        ("QUANTIZE", 32),
+        ("HARD_SWISH", 20),
+        ("ELU", 256),
+        ("NEG", 0),
+    ],
+)
+def test_what_an_operation_without_options_keeps(kind, op_data_bytes):
+    # The tail grows downwards. Allocators 132, two tensors of 12, one node of 32: 188;
+    # then the data, down to a multiple of 16. Then one input and one output: a list of
+    # 4 bytes, down to a multiple of 16, a tensor of 32, its quantization of 12 and 8.
+    before_bytes = -(-(188 + op_data_bytes) // 16) * 16 if op_data_bytes else 188
+    with_input = -(-(before_bytes + 4) // 16) * 16 + 52
+    with_output = -(-(with_input + 4) // 16) * 16 + 52
+    assert structure_bytes(kind, activation(8), activation(8)) == with_output
+
+
+def test_a_float_convolution_keeps_no_tables_and_needs_no_scratch():
+    quantized = convolution((8, 3, 3, 4), (16, 16, 4), (16, 16, 8))
+    tensors = tuple(
+        dataclasses.replace(tensor, dtype="float32") for tensor in quantized.tensors
+    )
+    network = dataclasses.replace(quantized, tensors=tensors)
+    assert scratch_bytes(network) == []
+    plan = arena.plan(network)
+    assert (plan.per_channel_bytes, plan.head_bytes) == (0, 4 * 16 * 16 * (4 + 8))
+
+
+def test_dense_weights_computed_at_run_time_need_no_sums():
+    weight = dataclasses.replace(weights(4, 8), data=None)
+    op = Op("FULLY_CONNECTED", (0, 1, -1), (2,), {"activation": "NONE"})
+    network = Network((activation(8), weight, activation(4)), (op,), (0, 1), (2,))
+    assert arena.plan(network, "cortex-m55").per_channel_bytes == 0
+    assert scratch_bytes(network, "cortex-m55") == [16]
+
+
+@pytest.mark.parametrize(
+    ("op", "received"),
+    [
+        (Op("CONV_2D", (), (2,), UNIT), "at place 0 of \\(\\). Received: none"),
+        (Op("CONV_2D", (0, -1), (2,), UNIT), "at place 1 of .* Received: none"),
+        (Op("CONV_2D", (0, 1), (), UNIT), "at place 0 of \\(\\). Received: none"),
+        (Op("CONV_2D", (3, 1), (2,), UNIT), r"of 4 dimensions .* shape \(1, 8\)"),
+        (Op("AVERAGE_POOL_2D", (3,), (2,)), r"of 4 dimensions .* shape \(1, 8\)"),
+        (Op("FULLY_CONNECTED", (3, 1), (2,)), "Expected FULLY_CONNECTED with a tensor"),
+        (Op("REDUCE_MAX", (0,), (2,)), "at place 1 of"),
+        (Op("MEAN", (0,), ()), "Expected MEAN with a tensor"),
+    ],
+)
+def test_an_operation_that_is_not_whole_is_refused(op, received):
+    tensors = (activation(8, 8, 4), weights(4, 3, 3, 4), activation(8, 8, 4))
+    network = Network((*tensors, activation(8)), (op,), inputs=(0,), outputs=(2,))
+    with pytest.raises(UnsupportedModelError, match=received):
+        arena.plan(network)
 
 
 def test_per_channel_dense_weights_are_refused():

@@ -110,3 +110,54 @@ def test_bad_input_is_one_line_on_stderr_and_leaves_nothing(images, tmp_path, ca
     )
     assert "notes" in error
     assert not out.exists()
+
+
+LEVERS = ("--alpha", "0.35", "--resolution", "96", "--classes", "5")
+
+
+def test_cost_of_levers_says_what_is_over_and_what_would_fit(capsys):
+    main(["cost", *LEVERS, "--board", "openmv-h7"])
+    screen = " ".join(capsys.readouterr().out.split())
+    for text in ("fits openmv-h7 │ no", "bytes over", "depth 15 instead of 17 fits"):
+        assert text in screen
+    assert "openmv-h7-plus takes it as it is" in screen
+    main(["cost", *LEVERS, "--board", "openmv-h7", "--json"])
+    cost = json.loads(capsys.readouterr().out)
+    assert cost["fit"]["fits"] is False
+    assert cost["fit"]["flash_over_bytes"] > 0
+    assert {"alpha", "depth", "board"} <= {change["what"] for change in cost["changes"]}
+
+
+def test_cost_of_levers_that_fit_says_where_they_go(capsys):
+    main(["cost", *LEVERS, "--board", "openmv-h7-plus"])
+    screen = " ".join(capsys.readouterr().out.split())
+    for text in ("fits openmv-h7-plus │ yes", "stored in │ romfs", "arena in │ SRAM1"):
+        assert text in screen
+    main(["cost", *LEVERS, "--grey", "--head", "64", "--depth", "3", "--json"])
+    small = json.loads(capsys.readouterr().out)
+    assert small["fit"] is None
+    assert small["flash_bytes"] < 20_000
+
+
+def test_cost_needs_a_file_or_levers(tmp_path, capsys):
+    assert "--resolution 96 --classes 5" in fails(capsys, "cost", "--alpha", 0.35)
+    error = fails(capsys, "cost", tmp_path / "model.keras", *LEVERS)
+    assert "model.keras and alpha=0.35" in error
+
+
+def test_space_lists_what_fits_the_largest_first(capsys):
+    main(["space", "--board", "openmv-m7", "--classes", "2", "--grey", "--limit", "5"])
+    screen = capsys.readouterr().out
+    assert "romfs" in screen
+    assert "estimates" in screen
+    assert "…" not in screen
+    main(["space", "--board", "openmv-m7", "--classes", "2", "--grey", "--json"])
+    points = json.loads(capsys.readouterr().out)
+    assert 0 < len(points) <= 20
+    macs = [point["macs"] for point in points]
+    assert macs == sorted(macs, reverse=True)
+    assert {point["channels"] for point in points} == {1}
+    assert {"storage", "arena_memory", "latency_ms_range"} <= set(points[0])
+    assert "limit=0" in fails(
+        capsys, "space", "--board", "openmv-m7", "--classes", 2, "--limit", 0
+    )

@@ -8,9 +8,9 @@ import tensorflow as tf
 from keras import layers
 from models import conv, image, scores
 
+from keras_omv.calls import layer_affine
 from keras_omv.errors import UnsupportedModelError
 from keras_omv.fusion import build_graph
-from keras_omv.layers import layer_affine
 from keras_omv.view import QuantizedView
 
 STEPS = {

@@ -1,0 +1,264 @@
+"""What the commands of `keras-omv` do.
+
+Each takes the parsed options and the console to print to. TensorFlow is imported
+only where a command needs it.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from keras_omv import images, screens
+from keras_omv.architecture import Levers
+from keras_omv.boards import Board, board_names, get_board
+from keras_omv.changes import Change, nearest_changes, other_boards
+from keras_omv.cost import Cost
+from keras_omv.deploy import check_destination
+from keras_omv.images import ImageData
+from keras_omv.space import Point, feasible_points
+from keras_omv.survey import survey
+
+DIGITS = "digits"
+
+
+def boards(options: argparse.Namespace, console: Console) -> None:
+    """Lists the cameras and their memory."""
+    known = list(_known_boards(options.firmware))
+    if options.json:
+        _print_json([dataclasses.asdict(board) for board in known], console)
+        return
+    console.print(screens.boards_table(known, options.firmware))
+
+
+def _known_boards(firmware: str) -> Iterator[Board]:
+    """The cameras that a release is for."""
+    for name in board_names():
+        with contextlib.suppress(ValueError):
+            yield get_board(name, firmware=firmware)
+
+
+def cost(options: argparse.Namespace, console: Console) -> None:
+    """Prints what a model costs and, with a camera, whether and how it fits."""
+    board = (
+        get_board(options.board, firmware=options.firmware) if options.board else None
+    )
+    levers = _levers(options)
+    found = _estimate(levers or options.model, board)
+    fit = board.fit(found) if board else None
+    changes = _changes(levers, found, board) if board and fit and not fit.fits else ()
+    if options.json:
+        content = _figures(found)
+        content["fit"] = dataclasses.asdict(fit) if fit else None
+        content["changes"] = [
+            {
+                "what": change.what,
+                "value": _plain(change.value),
+                **_figures(change.cost),
+            }
+            for change in changes
+        ]
+        _print_json(content, console)
+        return
+    screens.print_cost(found, console, board=board, fit=fit, changes=changes)
+
+
+def space(options: argparse.Namespace, console: Console) -> None:
+    """Lists the MobileNetV2s that fit a camera, the one with the most MACs first."""
+    board = get_board(options.board, firmware=options.firmware)
+    points = feasible_points(
+        board,
+        classes=options.classes,
+        channels=1 if options.grey else 3,
+        limit=options.limit,
+    )
+    if options.json:
+        _print_json([_point(point, board) for point in points], console)
+        return
+    console.print(screens.space_table(points, board))
+    console.print(screens.TIME_NOTE)
+
+
+def _levers(options: argparse.Namespace) -> Levers | None:
+    """The MobileNetV2 that the options name, `None` where they name a file."""
+    given = (options.alpha, options.resolution, options.classes)
+    if options.model is not None and given == (None, None, None):
+        return None
+    if options.model is not None or None in given:
+        raise ValueError(
+            "Expected a model file, or --alpha, --resolution and --classes. Received: "
+            f"{options.model or 'no file'} and alpha={options.alpha}, "
+            f"resolution={options.resolution}, classes={options.classes}. Next step: "
+            "keras-omv cost --alpha 0.35 --resolution 96 --classes 5"
+        )
+    return Levers(
+        alpha=options.alpha,
+        resolution=options.resolution,
+        classes=options.classes,
+        channels=1 if options.grey else 3,
+        head_channels=options.head,
+        depth=options.depth,
+    )
+
+
+def _estimate(model: Levers | str, board: Board | None) -> Cost:
+    with contextlib.nullcontext() if isinstance(model, Levers) else _quiet_tensorflow():
+        from keras_omv.estimation import estimate
+
+        return estimate(model, board=board)
+
+
+def _changes(levers: Levers | None, found: Cost, board: Board) -> tuple[Change, ...]:
+    if levers is not None:
+        return nearest_changes(levers, board)
+    # A file's cost is known on this core only.
+    return tuple(
+        other_boards(board, lambda other: found if other.core == board.core else None)
+    )
+
+
+def _figures(found: Cost) -> dict[str, Any]:
+    names = ("flash_bytes", "ram_bytes", "macs", "parameters")
+    return {
+        **{name: getattr(found, name) for name in names},
+        "latency_ms_estimate": found.latency_ms,
+        "latency_ms_range": found.latency_range_ms,
+    }
+
+
+def _point(point: Point, board: Board) -> dict[str, Any]:
+    fit = board.fit(point.cost)
+    where = {"storage": fit.storage, "arena_memory": fit.arena_memory}
+    return {**dataclasses.asdict(point.levers), **_figures(point.cost), **where}
+
+
+def _plain(value: Any) -> Any:
+    return dataclasses.asdict(value) if isinstance(value, Levers) else value
+
+
+def _print_json(content: Any, console: Console) -> None:
+    console.print_json(json.dumps(content))
+
+
+def train(options: argparse.Namespace, console: Console) -> None:
+    """Trains a MobileNetV2 on images and writes the camera folder."""
+    board = get_board(options.board, firmware=options.firmware)
+    check_destination(options.out)
+    is_digits = options.data == DIGITS and not os.path.isdir(DIGITS)
+    channels = 1 if options.grey or is_digits else 3
+    classes, side = (10, 48) if is_digits else survey(options.data)
+    with _quiet_tensorflow():
+        from keras_omv.progress import FitProgress
+        from keras_omv.training import Recipe, choose_levers
+        from keras_omv.training import train as train_model
+    recipe = Recipe(
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        learning_rate=options.learning_rate,
+        flip=not (options.no_flip or is_digits),
+        sparsity=options.sparsity,
+        seed=options.seed,
+    )
+    levers = choose_levers(
+        board,
+        classes=classes,
+        channels=channels,
+        image_side=side,
+        alpha=options.alpha,
+        resolution=options.resolution,
+    )
+    console.print(
+        f"MobileNetV2 alpha {levers.alpha}, {levers.resolution} x {levers.resolution} "
+        f"{'grey' if channels == 1 else 'RGB'}, {classes} classes, for {board.title}"
+    )
+    data = _images(options, levers.resolution, channels, console, digits=is_digits)
+    report = train_model(
+        data,
+        options.out,
+        board=board,
+        levers=levers,
+        recipe=recipe,
+        callbacks=[FitProgress(console, start_epoch=recipe.start_epoch)],
+    )
+    screens.print_report(report, board, console)
+
+
+def export(options: argparse.Namespace, console: Console) -> None:
+    """Writes the camera folder of a saved Keras model."""
+    board = get_board(options.board, firmware=options.firmware)
+    check_destination(options.out)
+    with _quiet_tensorflow():
+        from keras_omv.estimation import load_model
+        from keras_omv.exporter import export as export_model
+        from keras_omv.tracing import trace
+    model = load_model(options.model)
+    height, width, channels = trace(model).input_shape
+    data = _images(options, (height, width), channels, console)
+    low, high = options.input_range
+    train_images, test_images = (
+        (pixels / 255 * (high - low) + low).astype("float32")
+        for pixels in (data.train_images, data.test_images)
+    )
+    report = export_model(
+        model,
+        options.out,
+        board=board,
+        class_names=data.class_names,
+        representative_data=train_images,
+        evaluation_data=(test_images, data.test_labels),
+        input_range=(low, high),
+        dtype=options.dtype,
+    )
+    screens.print_report(report, board, console)
+
+
+def _images(
+    options: argparse.Namespace,
+    resolution: int | tuple[int, int],
+    channels: int,
+    console: Console,
+    *,
+    digits: bool = False,
+) -> ImageData:
+    """The images at a resolution, with a bar while they are read."""
+    if digits:
+        return images.load_digits(resolution=resolution, channels=channels)
+    columns = (TextColumn("Reading images"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=None)
+        data = images.load_image_folder(
+            options.data,
+            resolution=resolution,
+            channels=channels,
+            on_bad_image="skip" if options.skip_bad_images else "error",
+            seed=getattr(options, "seed", 0),
+            progress=lambda done, total: progress.update(
+                task, completed=done, total=total
+            ),
+        )
+    for path, reason in data.skipped:
+        console.print(f"Left out {path}: {reason}", markup=False)
+    return data
+
+
+@contextlib.contextmanager
+def _quiet_tensorflow() -> Iterator[None]:
+    """Imports TensorFlow without the lines that it writes to stderr itself."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 2)
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(null)
+        os.close(stderr)

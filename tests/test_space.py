@@ -1,0 +1,196 @@
+"""Which MobileNetV2s fit, and what to change about one that does not."""
+
+import itertools
+import time
+
+import pytest
+
+import keras_omv as omv
+from keras_omv import flatbuffer
+from keras_omv.architecture import Levers, network_of_levers
+from keras_omv.changes import nearest_changes, other_boards
+from keras_omv.cost import cost_of
+from keras_omv.screening import cost_of_levers
+from keras_omv.space import feasible_points
+
+GRID = {
+    "alphas": (0.05, 0.1, 0.35, 0.5),
+    "resolutions": (96, 32, 64),
+    "head_channels": (None, 160),
+    "depths": (17, 6),
+}
+
+
+def written_cost(levers, board):
+    """The cost by writing the file and planning the network."""
+    network = network_of_levers(levers)
+    return cost_of(network, flash_bytes=len(flatbuffer.write(network)), board=board)
+
+
+def shape(levers):
+    """What two levers of one network have in common."""
+    return levers.resolution, levers.channels, levers.stem, levers.blocks, levers.head
+
+
+@pytest.mark.parametrize(
+    ("name", "firmware"),
+    [
+        ("openmv-m7", "5.0"),
+        ("openmv-h7", "5.0"),
+        ("openmv-h7", "4.5.5"),
+        ("openmv-h7", "4.6.20"),
+        ("arduino-nicla-vision", "5.0"),
+        ("openmv-ae3", "5.0"),
+    ],
+)
+def test_brute_force_over_a_grid_finds_the_same(name, firmware):
+    board = omv.get_board(name, firmware=firmware)
+    expected = {}
+    for alpha, resolution, head, depth, channels in itertools.product(
+        *GRID.values(), (1, 3)
+    ):
+        levers = Levers(
+            alpha=alpha,
+            resolution=resolution,
+            channels=channels,
+            classes=3,
+            head_channels=head,
+            depth=depth,
+        )
+        cost = written_cost(levers, board)
+        if board.fit(cost).fits:
+            expected[shape(levers)] = (cost.macs, cost.ram_bytes, cost.flash_bytes)
+    points = feasible_points(board, classes=3, **GRID)
+    found = {
+        shape(p.levers): (p.cost.macs, p.cost.ram_bytes, p.cost.flash_bytes)
+        for p in points
+    }
+    assert found == expected
+    assert len(points) == len(found)
+    macs = [point.cost.macs for point in points]
+    assert macs == sorted(macs, reverse=True)
+
+
+@pytest.mark.parametrize("name", omv.board_names())
+def test_every_board_has_points_and_all_of_them_fit(name):
+    board = omv.get_board(name)
+    points = feasible_points(board, classes=5, resolutions=(32, 96, 224))
+    assert points
+    for point in points[:: max(1, len(points) // 200)]:
+        board.check(point.cost)
+    for point in (points[0], points[-1]):
+        exact = written_cost(point.levers, board)
+        assert point.cost.flash_bytes == exact.flash_bytes
+        assert point.cost.ram_bytes == exact.ram_bytes
+        board.check(exact)
+
+
+@pytest.mark.parametrize("classes", [2, 10])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_smallest_camera_has_candidates(classes, channels):
+    board = omv.get_board("openmv-m7")
+    points = feasible_points(board, classes=classes, channels=channels)
+    assert points
+    assert {point.levers.channels for point in points} == {channels}
+
+
+def test_a_limit_keeps_the_best():
+    board = omv.get_board("openmv-h7")
+    points = feasible_points(board, classes=3, **GRID)
+    assert feasible_points(board, classes=3, limit=3, **GRID) == points[:3]
+
+
+def test_a_budget_is_a_board():
+    budget = omv.Budget(ram_bytes=60_000)
+    points = feasible_points(budget, classes=3, **GRID)
+    assert points
+    assert max(point.cost.ram_bytes for point in points) <= 60_000
+    everything = feasible_points(omv.Budget(), classes=3, **GRID)
+    left_out = {p.levers for p in everything} - {p.levers for p in points}
+    assert min(cost_of_levers(levers).ram_bytes for levers in left_out) > 60_000
+    assert feasible_points(omv.Budget(ram_bytes=100), classes=3, **GRID) == ()
+
+
+def test_one_network_is_listed_once():
+    points = feasible_points(
+        omv.Budget(),
+        classes=2,
+        channels=1,
+        alphas=(0.4, 0.5),
+        resolutions=(32,),
+        head_channels=(64,),
+        depths=(3,),
+    )
+    assert [point.levers.alpha for point in points] == [0.4]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"classes": 1}, "classes=1"),
+        ({"classes": 2, "channels": 2}, "channels=2"),
+        ({"classes": 2, "alphas": (0.0,)}, r"alpha=0\.0"),
+        ({"classes": 2, "resolutions": (0,)}, "resolution=0"),
+        ({"classes": 2, "depths": (18,)}, "depth=18"),
+        ({"classes": 2, "head_channels": (0,)}, "head_channels=0"),
+        ({"classes": 2, "limit": 0}, "limit=0"),
+    ],
+)
+def test_levers_without_a_meaning_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        feasible_points(omv.get_board("openmv-m7"), **options)
+
+
+def test_a_whole_space_takes_seconds():
+    start = time.process_time()
+    feasible_points(omv.get_board("openmv-h7-plus"), classes=10)
+    # About 1 s; benchmarks/screening.py measures it.
+    assert time.process_time() - start < 10
+
+
+def test_the_nearest_changes_fit_and_the_next_larger_does_not():
+    board = omv.get_board("openmv-h7")
+    levers = Levers(alpha=0.35, resolution=96, classes=5)
+    changes = {change.what: change for change in nearest_changes(levers, board)}
+    assert {"alpha", "head_channels", "depth", "board"} <= set(changes)
+    depth = changes["depth"].value
+    deeper, kept = (
+        Levers(alpha=0.35, resolution=96, classes=5, depth=d)
+        for d in (depth + 1, depth)
+    )
+    assert board.fit(written_cost(kept, board)).fits
+    assert not board.fit(written_cost(deeper, board)).fits
+    assert changes["depth"].cost == cost_of_levers(kept, board=board)
+    assert "head" in changes["head_channels"].sentence
+    for change in changes.values():
+        assert "KiB of RAM" in change.sentence
+
+
+def test_where_no_lever_is_enough_several_change():
+    board = omv.get_board("openmv-m7")
+    change, *others = nearest_changes(
+        Levers(alpha=1.0, resolution=224, classes=5), board
+    )
+    assert change.what == "levers"
+    board.check(written_cost(change.value, board))
+    assert others
+    assert {other.what for other in others} == {"board"}
+
+
+def test_what_fits_needs_no_change():
+    levers = Levers(alpha=0.05, resolution=32, classes=2, depth=3, head_channels=64)
+    assert nearest_changes(levers, omv.get_board("openmv-m7")) == ()
+
+
+def test_a_budget_that_nothing_fits_leaves_the_cameras():
+    levers = Levers(alpha=0.35, resolution=96, classes=5)
+    changes = nearest_changes(levers, omv.Budget(ram_bytes=1000))
+    assert {change.what for change in changes} == {"board"}
+
+
+def test_other_boards_know_the_release():
+    board = omv.get_board("openmv-h7", firmware="4.5.5")
+    cost = cost_of_levers(Levers(alpha=0.35, resolution=96, classes=5), board=board)
+    names = {change.value for change in other_boards(board, lambda other: cost)}
+    assert "openmv-h7-plus" in names
+    assert not {"openmv-ae3", "openmv-n6", "openmv-h7"} & names
