@@ -229,12 +229,12 @@ def _make_memory(block: dict[str, Any]) -> Memory:
     )
 
 
-_NEEDS_COMPILER = "openmv-n6"
+NEEDS_COMPILER = "openmv-n6"
 """Loads no plain .tflite (lib/stai/stai_backend.c:135 at v5.0.0)."""
 
 
 def _npu_reason(board: Board) -> str:
-    if board.name == _NEEDS_COMPILER:
+    if board.name == NEEDS_COMPILER:
         return (
             "The N6 does not load a plain .tflite: compile it with ST Edge AI Core "
             "(stedgeai), which decides the RAM; the figure here is an estimate."
@@ -261,7 +261,7 @@ def _next_steps(cost: CostLike, verdict: Fit) -> list[str]:
         steps.append("a smaller resolution or alpha shrinks the RAM")
     if verdict.flash_over_bytes:
         steps.append("a smaller alpha or last convolution shrinks the flash")
-    others = [get_board(name) for name in board_names() if name != _NEEDS_COMPILER]
+    others = [get_board(name) for name in board_names() if name != NEEDS_COMPILER]
     cameras = [board.name for board in others if board.fit(cost).fits]
     where = f"as it is it fits {', '.join(cameras)}" if cameras else "no camera fits it"
     return [*steps, where]

@@ -9,7 +9,13 @@ from typing import Any
 
 from keras_omv.architecture import HEAD_CHANNELS as WIDEST_HEAD
 from keras_omv.architecture import Levers
-from keras_omv.boards import Board, Budget, board_names, get_board
+from keras_omv.boards import (
+    NEEDS_COMPILER,
+    Board,
+    Budget,
+    board_names,
+    get_board,
+)
 from keras_omv.cost import Cost
 from keras_omv.screening import cost_of_levers
 from keras_omv.space import (
@@ -20,9 +26,6 @@ from keras_omv.space import (
     feasible_points,
 )
 from keras_omv.units import format_bytes
-
-_NEEDS_COMPILER = "openmv-n6"
-"""Loads no plain .tflite, so that it is no way out (see `boards`)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -83,7 +86,7 @@ def other_boards(
 def _others(board: Board | Budget) -> Iterator[Board]:
     firmware = board.firmware if isinstance(board, Board) else "5.0"
     for name in board_names():
-        if name in (board.name, _NEEDS_COMPILER):
+        if name in (board.name, NEEDS_COMPILER):
             continue
         try:
             yield get_board(name, firmware=firmware)

@@ -13,35 +13,12 @@ import numpy as np
 
 from keras_omv import flatbuffer
 from keras_omv.errors import ExportError
-from keras_omv.network import Network, Op, Tensor
+from keras_omv.firmware import firmware_problems
+from keras_omv.network import Network, Tensor
 
 _LOGGER = logging.getLogger(__name__)
 TFLM = "tflite_micro"
 LITERT = "LiteRT reference kernels"
-
-# int8 operators of the firmware's resolver, releases 4.5.6 to 5.0.0, that this
-# package writes (lib/tflm/tflm_backend.cc:111-234 at v5.0.0).
-FIRMWARE_OPS = frozenset(
-    {
-        "ADD",
-        "AVERAGE_POOL_2D",
-        "CONCATENATION",
-        "CONV_2D",
-        "DEPTHWISE_CONV_2D",
-        "FULLY_CONNECTED",
-        "LOGISTIC",
-        "MAX_POOL_2D",
-        "MEAN",
-        "PAD",
-        "QUANTIZE",
-        "REDUCE_MAX",
-        "RELU",
-        "RELU6",
-        "RESHAPE",
-        "SOFTMAX",
-        "TANH",
-    }
-)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -74,7 +51,7 @@ def check_network(network: Network) -> None:
             that are not int8, dense layers quantized per channel, an input that
             camera pixels do not fit.
     """
-    problems = [problem for op in network.ops for problem in _op_problems(network, op)]
+    problems = [*firmware_problems(network)]
     problems += [problem for t in network.tensors for problem in _tensor_problems(t)]
     if network.input.shape[-1] not in (1, 3) or len(network.input.shape) != 4:
         problems.append(f"input of shape {network.input.shape}, not (1, h, w, 1 or 3)")
@@ -139,20 +116,14 @@ def _run_tflm(model: bytes, inputs: np.ndarray) -> np.ndarray:
         if done.returncode != 0:
             raise ExportError(
                 "Expected TFLM to run the network. Received: it stopped with exit "
-                f"code {done.returncode}: {done.stderr.strip()[-500:]}. The camera "
+                f"code {done.returncode}: {_last_words(done.stderr)} The camera "
                 "would reject the model or hang."
             )
         return np.asarray(np.load(paths[2]))
 
 
-def _op_problems(network: Network, op: Op) -> list[str]:
-    if op.kind not in FIRMWARE_OPS:
-        return [f"operator {op.kind}, which the firmware lacks"]
-    if op.kind == "FULLY_CONNECTED":
-        weights = network.tensors[op.inputs[1]]
-        if weights.scales.size > 1:
-            return [f"dense layer {weights.name!r} quantized per channel"]
-    return []
+def _last_words(text: str) -> str:
+    return text.strip()[-500:] or "it aborted without a message."
 
 
 def _tensor_problems(tensor: Tensor) -> list[str]:
