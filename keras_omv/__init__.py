@@ -38,6 +38,7 @@ _HOMES = {
     "Levers": "architecture",
     "MobileNetV2": "mobilenet",
     "ModelFileError": "errors",
+    "Network": "network",
     "OpenMVExport": "callbacks",
     "PixelQuantize": "quantization",
     "Point": "space",

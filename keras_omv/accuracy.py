@@ -76,6 +76,7 @@ def measure(model: Any, view: QuantizedView, data: Any) -> Accuracy:
         data: Images and labels: a pair of arrays or a dataset of batches.
     """
     images, labels = _gather(data, None)
+    _check_labels(labels, view.graph)
     device = verify.run_network(lower(view), to_pixels(images, view))
     # The class's own `call`: the model may still compute through its view.
     plain = _compiled(lambda x: type(model).call(model, x, training=False))
@@ -113,8 +114,7 @@ def _classes(scores: np.ndarray, graph: Graph) -> np.ndarray:
 def _gather(data: Any, limit: int | None) -> tuple[np.ndarray, np.ndarray]:
     """Images and class numbers from a pair of arrays or a dataset of batches."""
     if isinstance(data, tf.data.Dataset):
-        batches = list(data.as_numpy_iterator())
-        data = tuple(np.concatenate(part) for part in zip(*batches, strict=True))
+        data = _take(data, limit)
     if not isinstance(data, tuple | list) or len(data) < 2:
         raise DatasetError(
             "Expected images and labels to measure accuracy on. Received: "
@@ -130,3 +130,27 @@ def _gather(data: Any, limit: int | None) -> tuple[np.ndarray, np.ndarray]:
     if labels.ndim > 1 and labels.shape[-1] > 1:
         labels = np.argmax(labels, axis=-1)
     return images, labels.reshape(-1).astype("int64")
+
+
+def _take(dataset: tf.data.Dataset, limit: int | None) -> tuple[np.ndarray, ...]:
+    """The parts of a dataset's batches, up to a number of images."""
+    if limit is None and int(dataset.cardinality()) == tf.data.INFINITE_CARDINALITY:
+        raise DatasetError(
+            "Expected a dataset that ends. Received: one that repeats for ever. "
+            "Measure on it before .repeat(), or use .take(batches)."
+        )
+    batches: list[tuple[np.ndarray, ...]] = []
+    for batch in dataset.as_numpy_iterator():
+        batches.append(batch)
+        if limit is not None and sum(len(taken[0]) for taken in batches) >= limit:
+            break
+    return tuple(np.concatenate(part) for part in zip(*batches, strict=True))
+
+
+def _check_labels(labels: np.ndarray, graph: Graph) -> None:
+    classes = max(2, graph.output_units)
+    if labels.min() < 0 or labels.max() >= classes:
+        raise DatasetError(
+            f"Expected labels 0 to {classes - 1}. Received: {labels.min()} to "
+            f"{labels.max()}. Count classes from 0, in the order of the class names."
+        )

@@ -8,6 +8,8 @@ candidate costs is known before a model exists.
 """
 
 import dataclasses
+import math
+import numbers
 from typing import Any
 
 import numpy as np
@@ -74,16 +76,20 @@ class Levers:
     depth: int = BLOCKS
 
     def __post_init__(self) -> None:
-        _check("alpha", self.alpha, self.alpha > 0, "a positive number, such as 0.35")
-        _check("resolution", self.resolution, self.resolution > 0, "pixels above 0")
-        _check(
-            "channels", self.channels, self.channels in (1, 3), "1 (grey) or 3 (RGB)"
-        )
-        _check("classes", self.classes, self.classes >= 2, "2 or more")
-        valid_depth = 1 <= self.depth <= BLOCKS
-        _check("depth", self.depth, valid_depth, f"1 to {BLOCKS} blocks")
-        valid_head = self.head_channels is None or self.head_channels > 0
-        _check("head_channels", self.head_channels, valid_head, "a number above 0")
+        alpha, resolution, classes = self.alpha, self.resolution, self.classes
+        channels, head, depth = self.channels, self.head_channels, self.depth
+        valid = _is_finite(alpha) and alpha > 0
+        _check("alpha", alpha, valid, "a positive number, such as 0.35")
+        valid = _is_whole(resolution) and resolution > 0
+        _check("resolution", resolution, valid, "whole pixels of a side, above 0")
+        valid = _is_whole(channels) and channels in (1, 3)
+        _check("channels", channels, valid, "1 (grey) or 3 (RGB)")
+        valid = _is_whole(classes) and classes >= 2
+        _check("classes", classes, valid, "a whole number, 2 or more")
+        valid = _is_whole(depth) and 1 <= depth <= BLOCKS
+        _check("depth", depth, valid, f"1 to {BLOCKS} blocks, a whole number")
+        valid = head is None or (_is_whole(head) and head > 0)
+        _check("head_channels", head, valid, "a whole number above 0, or None")
 
     @property
     def stem(self) -> int:
@@ -206,9 +212,18 @@ class _Architect:
         )
 
 
+def _is_finite(value: Any) -> bool:
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return is_number and math.isfinite(value)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
 def _check(name: str, value: Any, valid: bool, expected: str) -> None:
     if not valid:
         raise ValueError(
             f"Invalid value received for argument `{name}`. Expected {expected}. "
-            f"Received: {name}={value}"
+            f"Received: {name}={value!r}"
         )

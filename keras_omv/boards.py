@@ -9,6 +9,7 @@ import difflib
 import functools
 import importlib.resources
 import json
+import numbers
 from typing import Any, Protocol
 
 from keras_omv.errors import BudgetError
@@ -53,11 +54,11 @@ class Budget:
 
     def __post_init__(self) -> None:
         for limit in (self.flash_bytes, self.ram_bytes):
-            if limit is not None and limit <= 0:
+            if limit is not None and not (_is_whole(limit) and limit > 0):
                 raise ValueError(
                     f"Invalid budget. Expected positive bytes or None. Received: "
-                    f"flash_bytes={self.flash_bytes}, ram_bytes={self.ram_bytes}. "
-                    f"Next step: leave out what has no limit."
+                    f"flash_bytes={self.flash_bytes!r}, ram_bytes={self.ram_bytes!r}. "
+                    f"Next step: give whole bytes, and leave out what has no limit."
                 )
 
     @property
@@ -103,7 +104,8 @@ class Board(Layout):
         core: `"cortex-m7"` or `"cortex-m55"`.
         clock_hz: The core's clock.
         npu: The neural accelerator, or `None`.
-        sources: Where `romfs_bytes` and `flash_fs_bytes` come from.
+        sources: Where `romfs_bytes`, `flash_fs_bytes`, and the core with its clock and
+            accelerator come from.
     """
 
     name: str
@@ -139,9 +141,12 @@ class Board(Layout):
         """
         sizes = (cost.flash_bytes, cost.ram_bytes)
         verdict = simulate(self, *sizes, frame_bytes=frame_bytes)
-        if self.npu is None:
+        if self.name == NEEDS_COMPILER:
+            reasons = (_COMPILER_REASON, *verdict.reasons)
+        elif self.npu is not None:
+            reasons = (*verdict.reasons, _npu_reason(self.npu))
+        else:
             return verdict
-        reasons = (*verdict.reasons, _npu_reason(self))
         return dataclasses.replace(verdict, reasons=reasons)
 
     def check(self, cost: CostLike) -> None:
@@ -154,7 +159,27 @@ def board_names() -> tuple[str, ...]:
     return tuple(name for name in _data() if name != AE3_SMALL_CORE)
 
 
-@functools.cache
+def as_board(board: Board | Budget | str) -> Board | Budget:
+    """Return what a `board` argument stands for.
+
+    Args:
+        board: A `Board`, a `Budget`, or the name of a camera, which then has the
+            newest firmware.
+
+    Raises:
+        ValueError: For an unknown camera, and for anything else.
+    """
+    if isinstance(board, Board | Budget):
+        return board
+    if isinstance(board, str):
+        return get_board(board)
+    raise ValueError(
+        f"Invalid value received for argument `board`. Expected a board, a budget or "
+        f"a camera's name. Received: board={board!r}. "
+        f"Next step: board=omv.get_board('openmv-h7-plus')."
+    )
+
+
 def get_board(name: str, *, firmware: str = "5.0") -> Board:
     """Return a camera with one firmware release.
 
@@ -166,6 +191,26 @@ def get_board(name: str, *, firmware: str = "5.0") -> Board:
     Raises:
         ValueError: For an unknown camera or release, with those that are known.
     """
+    for argument, value in (("name", name), ("firmware", firmware)):
+        if not isinstance(value, str):
+            raise ValueError(
+                f"Invalid value received for argument `{argument}`. Expected a text. "
+                f"Received: {argument}={value!r}. "
+                f"Next step: omv.get_board('openmv-h7-plus', firmware='5.0')."
+            )
+    return _find_board(name, firmware)
+
+
+def known_releases() -> tuple[str, ...]:
+    """Return every release of which at least one camera is known, oldest first."""
+    releases = {release for entry in _data().values() for release in entry["firmware"]}
+    return tuple(
+        sorted(releases, key=lambda release: [int(n) for n in release.split(".")])
+    )
+
+
+@functools.cache
+def _find_board(name: str, firmware: str) -> Board:
     known = _known_name(name)
     entry = _data()[known]
     release = firmware.lower().removeprefix("v")
@@ -215,7 +260,7 @@ def _make_board(name: str, entry: dict[str, Any], firmware: str) -> Board:
         romfs_stock_bytes=romfs["stock_bytes"],
         flash_fs_bytes=entry["flash_fs"]["bytes"],
         has_sd_card=entry["has_sd_card"],
-        sources=(romfs["source"], entry["flash_fs"]["source"]),
+        sources=(romfs["source"], entry["flash_fs"]["source"], entry["source"]),
     )
 
 
@@ -233,16 +278,18 @@ NEEDS_COMPILER = "openmv-n6"
 """Loads no plain .tflite (lib/stai/stai_backend.c:135 at v5.0.0)."""
 
 
-def _npu_reason(board: Board) -> str:
-    if board.name == NEEDS_COMPILER:
-        return (
-            "The N6 does not load a plain .tflite: compile it with ST Edge AI Core "
-            "(stedgeai), which decides the RAM; the figure here is an estimate."
-        )
-    return (
-        f"A plain int8 .tflite runs on the CPU; compile it with vela to use the "
-        f"{board.npu}."
-    )
+_COMPILER_REASON = (
+    "The N6 does not load a plain .tflite: compile it with ST Edge AI Core "
+    "(stedgeai), which decides the RAM; the figure here is an estimate."
+)
+
+
+def _npu_reason(npu: str) -> str:
+    return f"A plain int8 .tflite runs on the CPU; compile it with vela for the {npu}."
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def _check(board: Board | Budget, cost: CostLike) -> None:
@@ -251,17 +298,20 @@ def _check(board: Board | Budget, cost: CostLike) -> None:
         return
     raise BudgetError(
         f"The model does not fit {board.label}. {' '.join(verdict.over)} Next step: "
-        f"{'; '.join(_next_steps(cost, verdict))}."
+        f"{'; '.join(_next_steps(board, cost, verdict))}."
     )
 
 
-def _next_steps(cost: CostLike, verdict: Fit) -> list[str]:
+def _next_steps(board: Board | Budget, cost: CostLike, verdict: Fit) -> list[str]:
     steps = []
     if verdict.ram_over_bytes:
         steps.append("a smaller resolution or alpha shrinks the RAM")
     if verdict.flash_over_bytes:
         steps.append("a smaller alpha or last convolution shrinks the flash")
     others = [get_board(name) for name in board_names() if name != NEEDS_COMPILER]
-    cameras = [board.name for board in others if board.fit(cost).fits]
-    where = f"as it is it fits {', '.join(cameras)}" if cameras else "no camera fits it"
-    return [*steps, where]
+    # The RAM is known for this core only.
+    others = [other for other in others if other.core == board.core]
+    cameras = [other.name for other in others if other.fit(cost).fits]
+    core = board.core.replace("cortex-m", "Cortex-M")
+    nowhere = f"no other camera with a {core} fits it"
+    return [*steps, f"as it is it fits {', '.join(cameras)}" if cameras else nowhere]

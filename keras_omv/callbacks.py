@@ -11,12 +11,12 @@ import numpy as np
 
 from keras_omv import trained
 from keras_omv.accuracy import int8_accuracy
-from keras_omv.boards import Board, Budget
+from keras_omv.boards import Board, Budget, as_board
 from keras_omv.cost import Cost
 from keras_omv.deploy import check_destination, class_labels
 from keras_omv.errors import BudgetError, ExportError, TrainingDivergedError
 from keras_omv.estimation import estimate
-from keras_omv.exporter import ExportReport, check_classes, export
+from keras_omv.exporter import ExportReport, check_classes, check_options, export
 from keras_omv.fusion import build_graph
 from keras_omv.pruning import (
     Masks,
@@ -37,7 +37,8 @@ class QuantizationAwareTraining(keras.callbacks.Callback):
     rounded to 256 levels over ranges that follow the batches. The model itself, its
     weights, the optimizer's state and the other callbacks stay as they are; the
     training step is traced once more. After `fit` the model is plain again, and
-    `omv.export` finds the trained ranges.
+    `omv.export` finds the trained ranges. A fit that was interrupted leaves the model
+    rounding until the next fit with a callback of this package, or `omv.export`.
 
     Args:
         start_epoch: Epoch, counted from 0, to begin at. Defaults to `0`.
@@ -111,7 +112,6 @@ class QuantizationAwareTraining(keras.callbacks.Callback):
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         unroute(self.model)
-        trained.end(self.model)
 
 
 class Pruning(keras.callbacks.Callback):
@@ -146,11 +146,14 @@ class Pruning(keras.callbacks.Callback):
         self.schedule = schedule
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        unroute(self.model)
         self._kernels = prunable_kernels(build_graph(self.model))
         self._masks = Masks(self._kernels)
         self._active = self.schedule or self._default_schedule()
+        self._next_step = int(self.model.optimizer.iterations)
         # Zeros that an earlier fit left stay zero from the start.
         self._sparsity = sparsity_of(self._kernels)
+        self._begun = self._sparsity > 0
         self._epoch = 0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -159,14 +162,18 @@ class Pruning(keras.callbacks.Callback):
     def on_train_batch_end(
         self, batch: int, logs: dict[str, Any] | None = None
     ) -> None:
-        # A step is numbered as before the optimizer counted it, from 0.
-        step = int(self.model.optimizer.iterations) - 1
-        due, sparsity = (float(part) for part in self._active(step))
-        begun = bool(due) or self._sparsity > 0
-        if due or (begun and sparsity != self._sparsity and self._is_last(step, batch)):
+        # Several steps may have run since the last call (steps_per_execution). They
+        # are numbered as before the optimizer counted them, from 0.
+        end = int(self.model.optimizer.iterations)
+        due = [bool(self._active(step)[0]) for step in range(self._next_step, end)]
+        sparsity = float(self._active(end - 1)[1])
+        self._next_step = end
+        self._begun = self._begun or any(due)
+        missed = sparsity != self._sparsity and self._is_last(end - 1, batch)
+        if any(due) or (self._begun and missed):
             self._masks.prune(sparsity)
             self._sparsity = sparsity
-        elif begun:
+        elif self._begun:
             self._masks.apply()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -208,10 +215,10 @@ class BudgetMonitor(keras.callbacks.Callback):
     (an estimate), `omv_sparsity`, and `omv_int8_accuracy` where there is data.
 
     Args:
-        board: A `Board` or a `Budget`.
+        board: A `Board`, its name, or a `Budget`.
         on_exceed: What to do, before training, where the model does not fit:
-            `"warn"`, `"stop"` the fit or `"raise"` a `BudgetError`. Defaults to
-            `"warn"`.
+            `"warn"`, `"stop"` the fit (Keras does so after its first epoch) or
+            `"raise"` a `BudgetError`. Defaults to `"warn"`.
         evaluation_data: Images and labels, as for `omv.export`, on which to measure
             the int8 network after every epoch. Defaults to `None`: not measured.
 
@@ -221,7 +228,7 @@ class BudgetMonitor(keras.callbacks.Callback):
 
     def __init__(
         self,
-        board: Board | Budget,
+        board: Board | Budget | str,
         *,
         on_exceed: Literal["warn", "stop", "raise"] = "warn",
         evaluation_data: Any = None,
@@ -237,9 +244,11 @@ class BudgetMonitor(keras.callbacks.Callback):
         self.evaluation_data = evaluation_data
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        self.cost: Cost = estimate(self.model, board=self.board)
+        unroute(self.model)
+        board = as_board(self.board)
+        self.cost: Cost = estimate(self.model, board=board)
         try:
-            self.board.check(self.cost)
+            board.check(self.cost)
         except BudgetError as error:
             if self.on_exceed == "raise":
                 raise
@@ -269,11 +278,14 @@ class OpenMVExport(keras.callbacks.Callback):
 
     Args:
         directory: The folder to write; one that an earlier export wrote is replaced.
-        board: A `Board` or a `Budget`.
+        board: A `Board`, its name, or a `Budget`.
         class_names: The labels in the order of the model's outputs.
-        **options: Of `omv.export`: `representative_data` (needed where there is no
-            `QuantizationAwareTraining` in the same fit), `evaluation_data`,
-            `input_range`, `on_exceed`.
+        representative_data: As for `omv.export`; needed where there is no
+            `QuantizationAwareTraining` in the same fit.
+        evaluation_data: As for `omv.export`.
+        input_range: As for `omv.export`.
+        dtype: Only `"int8"`.
+        on_exceed: As for `omv.export`.
 
     Raises:
         ExportError: If the folder is not ours, or there is nothing to take
@@ -281,34 +293,46 @@ class OpenMVExport(keras.callbacks.Callback):
         DatasetError: If the labels do not fit the model.
         BudgetError: If the model does not fit the camera.
         TrainingDivergedError: If the loss is no longer a number.
+        ValueError: If an option, or the camera's firmware, is not supported.
     """
 
     def __init__(
         self,
         directory: str | os.PathLike[str],
         *,
-        board: Board | Budget,
+        board: Board | Budget | str,
         class_names: Sequence[str],
-        **options: Any,
+        representative_data: Any = None,
+        evaluation_data: Any = None,
+        input_range: tuple[float, float] | None = None,
+        dtype: str = "int8",
+        on_exceed: Literal["raise", "warn"] = "raise",
     ) -> None:
         super().__init__()
         self.directory = directory
         self.board = board
         self.class_names = class_names
-        self.options = options
+        self.representative_data = representative_data
+        self.evaluation_data = evaluation_data
+        self.input_range = input_range
+        self.dtype = dtype
+        self.on_exceed = on_exceed
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        unroute(self.model)
         self.report: ExportReport | None = None
         self._begun = False
         check_destination(self.directory)
+        board = as_board(self.board)
+        check_options(board, dtype=self.dtype, on_exceed=self.on_exceed)
         class_labels(self.class_names)
         check_classes(build_graph(self.model), self.class_names)
-        if self.options.get("on_exceed", "raise") == "raise":
-            self.board.check(estimate(self.model, board=self.board))
+        if self.on_exceed == "raise":
+            board.check(estimate(self.model, board=board))
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         # Not earlier: a QuantizationAwareTraining may stand behind this callback.
-        if self._begun or self.options.get("representative_data") is not None:
+        if self._begun or self.representative_data is not None:
             return
         self._begun = True
         if trained.in_training(self.model) is None:
@@ -323,6 +347,7 @@ class OpenMVExport(keras.callbacks.Callback):
         # A ReLU turns NaN into 0, so that the loss alone can look healthy.
         healthy = all(np.all(np.isfinite(w)) for w in self.model.get_weights())
         if not (math.isfinite(loss) and healthy):
+            unroute(self.model)
             weights = "finite" if healthy else "not finite"
             raise TrainingDivergedError(
                 f"Expected a finite loss and finite weights. Received: loss={loss}, "
@@ -336,7 +361,11 @@ class OpenMVExport(keras.callbacks.Callback):
             self.directory,
             board=self.board,
             class_names=self.class_names,
-            **self.options,
+            representative_data=self.representative_data,
+            evaluation_data=self.evaluation_data,
+            input_range=self.input_range,
+            dtype=self.dtype,
+            on_exceed=self.on_exceed,
         )
 
 

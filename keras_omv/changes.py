@@ -13,6 +13,7 @@ from keras_omv.boards import (
     NEEDS_COMPILER,
     Board,
     Budget,
+    as_board,
     board_names,
     get_board,
 )
@@ -46,18 +47,19 @@ class Change:
     sentence: str
 
 
-def nearest_changes(levers: Levers, board: Board | Budget) -> tuple[Change, ...]:
+def nearest_changes(levers: Levers, board: Board | Budget | str) -> tuple[Change, ...]:
     """The nearest changes after which a MobileNetV2 fits a camera.
 
     Args:
         levers: A candidate that does not fit.
-        board: A `Board` or a `Budget`.
+        board: A `Board`, a `Budget` or a camera's name.
 
     Returns:
         For each lever that is enough alone, its largest smaller value; if there is
         none, several levers at once; then the other cameras that take the candidate
         as it is. Empty if it fits.
     """
+    board = as_board(board)
     if board.fit(cost_of_levers(levers, board=board)).fits:
         return ()
     changes = list(_single_changes(levers, board)) or _joint_change(levers, board)

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from keras_omv import commands
-from keras_omv.architecture import BLOCKS
+from keras_omv.architecture import BLOCKS, HEAD_CHANNELS
 from keras_omv.boards import board_names
 from keras_omv.commands import DIGITS
 
@@ -62,11 +62,11 @@ def _add_cost(subparsers: Any) -> None:
     command.add_argument("--classes", type=int, help="number of classes")
     command.add_argument("--grey", action="store_true", help="one channel, not RGB")
     command.add_argument(
-        "--head", type=int, help="channels of the last convolution (default 1280)"
+        "--head",
+        type=int,
+        help=f"channels of the last convolution (default {HEAD_CHANNELS})",
     )
-    command.add_argument(
-        "--depth", type=int, default=BLOCKS, help=f"blocks kept (default {BLOCKS})"
-    )
+    command.add_argument("--depth", type=int, help=f"blocks kept (default {BLOCKS})")
     _add_board(command, required=False)
     command.add_argument("--json", action="store_true", help="print JSON")
     command.set_defaults(run=commands.cost)
@@ -80,7 +80,7 @@ def _add_space(subparsers: Any) -> None:
     command.add_argument("--classes", type=int, required=True, help="number of classes")
     command.add_argument("--grey", action="store_true", help="one channel, not RGB")
     command.add_argument(
-        "--limit", type=int, default=20, help="how many to list (default 20)"
+        "--limit", type=int, help="how many to list (default 20, with --json all)"
     )
     command.add_argument("--json", action="store_true", help="print JSON")
     command.set_defaults(run=commands.space)
@@ -101,7 +101,7 @@ def _add_train(subparsers: Any) -> None:
     command.add_argument("--alpha", type=float, help="MobileNetV2's width")
     command.add_argument("--resolution", type=int, help="pixels of each side")
     command.add_argument("--grey", action="store_true", help="one channel, not RGB")
-    command.add_argument("--epochs", type=int, default=24)
+    command.add_argument("--epochs", type=int, help="default 24, for digits 16")
     command.add_argument("--batch-size", type=int, default=64)
     command.add_argument("--learning-rate", type=float, default=3e-3)
     command.add_argument(

@@ -17,21 +17,30 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from keras_omv import images, screens
-from keras_omv.architecture import Levers
-from keras_omv.boards import Board, board_names, get_board
+from keras_omv.architecture import BLOCKS, Levers
+from keras_omv.boards import Board, board_names, get_board, known_releases
 from keras_omv.changes import Change, nearest_changes, other_boards
 from keras_omv.cost import Cost
 from keras_omv.deploy import check_destination
 from keras_omv.images import ImageData
-from keras_omv.space import Point, feasible_points
+from keras_omv.network import Network
+from keras_omv.space import Point, check_smallest, feasible_points
 from keras_omv.survey import survey
 
 DIGITS = "digits"
+LISTED_POINTS = 20
+"""How many candidates `space` lists on a screen."""
 
 
 def boards(options: argparse.Namespace, console: Console) -> None:
     """Lists the cameras and their memory."""
     known = list(_known_boards(options.firmware))
+    if not known:
+        raise ValueError(
+            f"Unknown firmware. Expected one of {', '.join(known_releases())}. "
+            f"Received: {options.firmware!r}. "
+            "Next step: take the release nearest to the camera's."
+        )
     if options.json:
         _print_json([dataclasses.asdict(board) for board in known], console)
         return
@@ -51,11 +60,12 @@ def cost(options: argparse.Namespace, console: Console) -> None:
         get_board(options.board, firmware=options.firmware) if options.board else None
     )
     levers = _levers(options)
-    found = _estimate(levers or options.model, board)
+    found, network = _examine(levers or options.model, board)
     fit = board.fit(found) if board else None
     changes = _changes(levers, found, board) if board and fit and not fit.fits else ()
     if options.json:
         content = _figures(found)
+        content.update(_breakdown(found, network))
         content["fit"] = dataclasses.asdict(fit) if fit else None
         content["changes"] = [
             {
@@ -67,36 +77,51 @@ def cost(options: argparse.Namespace, console: Console) -> None:
         ]
         _print_json(content, console)
         return
-    screens.print_cost(found, console, board=board, fit=fit, changes=changes)
+    screens.print_cost(
+        found, console, network=network, board=board, fit=fit, changes=changes
+    )
 
 
 def space(options: argparse.Namespace, console: Console) -> None:
     """Lists the MobileNetV2s that fit a camera, the one with the most MACs first."""
     board = get_board(options.board, firmware=options.firmware)
-    points = feasible_points(
-        board,
-        classes=options.classes,
-        channels=1 if options.grey else 3,
-        limit=options.limit,
-    )
+    if options.limit is not None and options.limit < 1:
+        raise ValueError(
+            "Invalid value received for argument --limit. Expected 1 or more. "
+            f"Received: limit={options.limit}"
+        )
+    channels = 1 if options.grey else 3
+    points = feasible_points(board, classes=options.classes, channels=channels)
     if options.json:
-        _print_json([_point(point, board) for point in points], console)
+        listed = points[: options.limit]
+        _print_json([_point(point, board) for point in listed], console)
+    if not points:
+        check_smallest(board, classes=options.classes, channels=channels)
+    if options.json:
         return
-    console.print(screens.space_table(points, board))
-    console.print(screens.TIME_NOTE)
+    listed = points[: options.limit or LISTED_POINTS]
+    console.print(screens.space_table(listed, board))
+    more = ", --limit shows more" if len(listed) < len(points) else ""
+    console.print(f"{len(listed)} of {len(points)}{more}")
+    console.print(f"{screens.EXACT_NOTE} {screens.TIME_NOTE}")
 
 
 def _levers(options: argparse.Namespace) -> Levers | None:
     """The MobileNetV2 that the options name, `None` where they name a file."""
-    given = (options.alpha, options.resolution, options.classes)
-    if options.model is not None and given == (None, None, None):
+    needed = ("alpha", "resolution", "classes")
+    names = (*needed, "head", "depth")
+    given = {name: getattr(options, name) for name in names}
+    given = {name: value for name, value in given.items() if value is not None}
+    if options.grey:
+        given["grey"] = True
+    if options.model is not None and not given:
         return None
-    if options.model is not None or None in given:
+    if options.model is not None or not given.keys() >= set(needed):
+        received = ", ".join(f"{name}={value}" for name, value in given.items())
         raise ValueError(
             "Expected a model file, or --alpha, --resolution and --classes. Received: "
-            f"{options.model or 'no file'} and alpha={options.alpha}, "
-            f"resolution={options.resolution}, classes={options.classes}. Next step: "
-            "keras-omv cost --alpha 0.35 --resolution 96 --classes 5"
+            f"{options.model or 'no file'} and {received or 'none of these'}. "
+            "Next step: keras-omv cost --alpha 0.35 --resolution 96 --classes 5"
         )
     return Levers(
         alpha=options.alpha,
@@ -104,15 +129,15 @@ def _levers(options: argparse.Namespace) -> Levers | None:
         classes=options.classes,
         channels=1 if options.grey else 3,
         head_channels=options.head,
-        depth=options.depth,
+        depth=BLOCKS if options.depth is None else options.depth,
     )
 
 
-def _estimate(model: Levers | str, board: Board | None) -> Cost:
+def _examine(model: Levers | str, board: Board | None) -> tuple[Cost, Network]:
     with contextlib.nullcontext() if isinstance(model, Levers) else _quiet_tensorflow():
-        from keras_omv.estimation import estimate
+        from keras_omv.estimation import examine
 
-        return estimate(model, board=board)
+        return examine(model, board=board)
 
 
 def _changes(levers: Levers | None, found: Cost, board: Board) -> tuple[Change, ...]:
@@ -130,6 +155,16 @@ def _figures(found: Cost) -> dict[str, Any]:
         **{name: getattr(found, name) for name in names},
         "latency_ms_estimate": found.latency_ms,
         "latency_ms_range": found.latency_range_ms,
+    }
+
+
+def _breakdown(found: Cost, network: Network) -> dict[str, Any]:
+    """Where the RAM goes: parts that add up to `ram_bytes`, and the peak operation."""
+    if found.arena is None:
+        return {}
+    return {
+        "ram_breakdown": screens.ram_parts(found.arena),
+        "peak_op": screens.peak_op(network, found.arena),
     }
 
 
@@ -159,7 +194,7 @@ def train(options: argparse.Namespace, console: Console) -> None:
         from keras_omv.training import Recipe, choose_levers
         from keras_omv.training import train as train_model
     recipe = Recipe(
-        epochs=options.epochs,
+        epochs=_epochs(options, is_digits),
         batch_size=options.batch_size,
         learning_rate=options.learning_rate,
         flip=not (options.no_flip or is_digits),
@@ -188,6 +223,13 @@ def train(options: argparse.Namespace, console: Console) -> None:
         callbacks=[FitProgress(console, start_epoch=recipe.start_epoch)],
     )
     screens.print_report(report, board, console)
+
+
+def _epochs(options: argparse.Namespace, is_digits: bool) -> int:
+    """Digits are learned sooner than photographs."""
+    if options.epochs is not None:
+        return int(options.epochs)
+    return 16 if is_digits else 24
 
 
 def export(options: argparse.Namespace, console: Console) -> None:

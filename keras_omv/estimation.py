@@ -5,25 +5,27 @@ import pathlib
 from typing import Any
 
 from keras_omv import flatbuffer
-from keras_omv.architecture import BLOCKS, Levers, network_of_levers
-from keras_omv.boards import Board, Budget
+from keras_omv.architecture import Levers, network_of_levers
+from keras_omv.boards import Board, Budget, as_board
 from keras_omv.cost import Cost, cost_of
-from keras_omv.errors import ExportError, UnsupportedModelError
+from keras_omv.errors import ExportError, ModelFileError, UnsupportedModelError
 from keras_omv.firmware import firmware_problems, will_not_load
 from keras_omv.network import Network
 from keras_omv.screening import cost_of_levers
+
+KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
 
 
 def estimate(
     model: Any = None,
     *,
-    board: Board | Budget | None = None,
+    board: Board | Budget | str | None = None,
     alpha: float | None = None,
     resolution: int | None = None,
     classes: int | None = None,
-    channels: int = 3,
+    channels: int | None = None,
     head_channels: int | None = None,
-    depth: int = BLOCKS,
+    depth: int | None = None,
 ) -> Cost:
     """The flash, RAM, MACs and time that a model takes on a camera.
 
@@ -31,15 +33,15 @@ def estimate(
         model: A Keras 3 model, the path of a .keras, .h5 or .tflite file, a
             `Network`, or the `Levers` of a MobileNetV2. A Keras model need not be
             trained: its cost follows from its architecture.
-        board: The camera; decides the core and its clock. Defaults to `None`, a
-            Cortex-M7.
+        board: The camera or its name; decides the core and its clock. Defaults to
+            `None`, a Cortex-M7.
         alpha: In place of `model`: width multiplier of a MobileNetV2, which is not
             built and needs no TensorFlow.
         resolution: Its image's height and width in pixels.
         classes: Its number of classes.
-        channels: 1 for grey, 3 for RGB. Defaults to `3`.
+        channels: 1 for grey, 3 for RGB. Defaults to `None`, RGB.
         head_channels: Width of its last convolution. Defaults to `None`, 1280.
-        depth: How many of its 17 blocks are kept. Defaults to `17`.
+        depth: How many of its 17 blocks are kept. Defaults to `None`, all.
 
     Returns:
         The cost. `flash_bytes` is the size of the file that `omv.export` writes, or
@@ -47,10 +49,11 @@ def estimate(
         reports; `latency_ms` is an estimate.
 
     Raises:
-        ValueError: If there is neither a model nor alpha, resolution and classes.
+        ValueError: If there is neither a model nor alpha, resolution and classes, or
+            both, or a lever without a meaning.
         UnsupportedModelError: If a model cannot run on the camera, with the reasons.
-        ExportError: If a .keras or .h5 file is not a model.
-        ModelFileError: If a .tflite file is none, or damaged.
+        ExportError: If a .keras or .h5 file is missing or not a model.
+        ModelFileError: If a .tflite file is missing, none, or damaged.
 
     Example:
 
@@ -58,28 +61,25 @@ def estimate(
     >>> omv.estimate(alpha=0.35, resolution=96, classes=5).ram_bytes
     205152
     """
+    levers = {
+        **{"alpha": alpha, "resolution": resolution, "classes": classes},
+        **{"channels": channels, "head_channels": head_channels, "depth": depth},
+    }
+    given = {name: value for name, value in levers.items() if value is not None}
     if model is None:
-        model = _levers(
-            alpha=alpha,
-            resolution=resolution,
-            classes=classes,
-            channels=channels,
-            head_channels=head_channels,
-            depth=depth,
-        )
-    elif (alpha, resolution, classes) != (None, None, None):
+        model = _levers(given)
+    elif given:
         raise ValueError(
             "Expected a model or the levers of one. Received: both, model="
-            f"{model!r}, alpha={alpha}, resolution={resolution}, classes={classes}. "
+            f"{model!r}, {', '.join(f'{name}={given[name]!r}' for name in given)}. "
             "Next step: leave one of them out."
         )
-    return _estimate(model, board)
+    found, _ = examine(model, board=board)
+    return found
 
 
-def _levers(**given: Any) -> Levers:
-    missing = [
-        name for name in ("alpha", "resolution", "classes") if given[name] is None
-    ]
+def _levers(given: dict[str, Any]) -> Levers:
+    missing = [name for name in ("alpha", "resolution", "classes") if name not in given]
     if missing:
         raise ValueError(
             "Expected a model, or alpha, resolution and classes. Received: no model "
@@ -89,19 +89,37 @@ def _levers(**given: Any) -> Levers:
     return Levers(**given)
 
 
-def _estimate(model: Any, board: Board | Budget | None) -> Cost:
+def examine(
+    model: Any, *, board: Board | Budget | str | None = None
+) -> tuple[Cost, Network]:
+    """What a model costs, and the network that costs it.
+
+    Args:
+        model: As in `estimate`.
+        board: As in `estimate`.
+
+    Raises:
+        ValueError: As `estimate` does.
+    """
+    board = None if board is None else as_board(board)
+    if isinstance(model, str | os.PathLike):
+        path = pathlib.Path(model)
+        if path.suffix.lower() == ".tflite":
+            return _examine_file(path, board)
+        if path.suffix not in KERAS_SUFFIXES:
+            raise ExportError(
+                "Expected the path of a .keras, .h5 or .tflite model. Received: "
+                f"{str(path)!r}. "
+                "Next step: save a model with model.save('my_model.keras')."
+            )
+        model = load_model(path)
     if isinstance(model, Levers):
         flash_bytes = cost_of_levers(model, board=board).flash_bytes
         network = network_of_levers(model)
-        return cost_of(network, flash_bytes=flash_bytes, board=board)
-    if isinstance(model, Network):
-        return cost_of(model, flash_bytes=len(flatbuffer.write(model)), board=board)
-    if isinstance(model, str | os.PathLike):
-        path = pathlib.Path(model)
-        if path.suffix == ".tflite":
-            return _estimate_file(path, board)
-        model = load_model(path)
-    return _estimate(network_of(model), board)
+    else:
+        network = model if isinstance(model, Network) else network_of(model)
+        flash_bytes = len(flatbuffer.write(network))
+    return cost_of(network, flash_bytes=flash_bytes, board=board), network
 
 
 def network_of(model: Any) -> Network:
@@ -126,7 +144,7 @@ def load_model(path: str | os.PathLike[str]) -> Any:
     from keras_omv.legacy import load_h5
 
     path = pathlib.Path(path)
-    if not path.is_file() or path.suffix not in (".keras", ".h5", ".hdf5"):
+    if not path.is_file() or path.suffix not in KERAS_SUFFIXES:
         raise ExportError(
             "Expected the path of a .keras or .h5 model. Received: "
             f"{str(path)!r}{'' if path.exists() else ', which does not exist'}. "
@@ -143,7 +161,15 @@ def load_model(path: str | os.PathLike[str]) -> Any:
         ) from error
 
 
-def _estimate_file(path: pathlib.Path, board: Board | Budget | None) -> Cost:
+def _examine_file(
+    path: pathlib.Path, board: Board | Budget | None
+) -> tuple[Cost, Network]:
+    if not path.is_file():
+        state = "is no file" if path.exists() else "does not exist"
+        raise ModelFileError(
+            f"Expected the path of a .tflite file. Received: {str(path)!r}, which "
+            f"{state}. Next step: check the path; omv.export writes such a file."
+        )
     data = path.read_bytes()
     network = flatbuffer.read(data)
     if isinstance(board, Board):
@@ -152,4 +178,4 @@ def _estimate_file(path: pathlib.Path, board: Board | Budget | None) -> Cost:
         )
         if problems:
             raise UnsupportedModelError(will_not_load(problems))
-    return cost_of(network, flash_bytes=len(data), board=board)
+    return cost_of(network, flash_bytes=len(data), board=board), network

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from keras_omv import flatbuffer, trained, verify
 from keras_omv.accuracy import Accuracy, measure
-from keras_omv.boards import Board, Budget
+from keras_omv.boards import Board, Budget, as_board
 from keras_omv.convert import lower
 from keras_omv.cost import Cost
 from keras_omv.deploy import (
@@ -26,6 +26,7 @@ from keras_omv.errors import DatasetError, ExportError
 from keras_omv.estimation import estimate, load_model
 from keras_omv.fusion import build_graph
 from keras_omv.graph import Graph
+from keras_omv.routing import unroute
 from keras_omv.view import QuantizedView, batches_of
 
 REPORT_FORMAT = "keras_omv.report/1"
@@ -91,7 +92,7 @@ def export(
     model: Any,
     directory: str | os.PathLike[str],
     *,
-    board: Board | Budget,
+    board: Board | Budget | str,
     class_names: Sequence[str],
     representative_data: Any = None,
     evaluation_data: Any = None,
@@ -105,7 +106,7 @@ def export(
         model: A Keras 3 model, or the path of a .keras or .h5 file.
         directory: The folder to write; one that an earlier export wrote is replaced,
             any other that holds files is refused.
-        board: A `Board` or a `Budget`.
+        board: A `Board`, its name, or a `Budget`.
         class_names: The labels in the order of the model's outputs; two for a model
             with a single sigmoid output.
         representative_data: Images as they enter the model: an array of shape
@@ -133,11 +134,14 @@ def export(
         TrainingDivergedError: If a weight is not a finite number.
         ValueError: If `dtype` is not int8.
     """
-    _check_dtype(dtype)
+    board = as_board(board)
+    check_options(board, dtype=dtype, on_exceed=on_exceed)
     check_destination(directory)
+    class_names = tuple(class_names)
     labels = class_labels(class_names)
     if isinstance(model, str | os.PathLike):
         model = load_model(model)
+    unroute(model)
     check_classes(build_graph(model), class_names)
     view, quantization = quantized_view(model, representative_data, input_range)
     network = lower(view)
@@ -150,8 +154,8 @@ def export(
     report = ExportReport(
         directory=pathlib.Path(directory),
         board=board.name,
-        firmware=getattr(board, "firmware", ""),
-        class_names=tuple(class_names),
+        firmware=_firmware(board),
+        class_names=class_names,
         quantization=quantization,
         input_range=view.pixels.range or (0.0, 255.0),
         cost=cost,
@@ -216,10 +220,25 @@ def check_classes(graph: Graph, class_names: Sequence[str]) -> None:
         )
 
 
-def _check_dtype(dtype: str) -> None:
+def check_options(board: Board | Budget, *, dtype: str, on_exceed: str) -> None:
+    """Checks what can be told from an export's options alone.
+
+    Raises:
+        ValueError: If one is not supported, or there is no script for the firmware.
+    """
     if dtype != "int8":
         raise ValueError(
             "Invalid value received for argument `dtype`. Expected 'int8': the "
             "camera's TFLM has int8 kernels only for what an image classifier needs, "
             f"and feeds int8 pixels. Received: dtype={dtype!r}. Leave it out."
         )
+    if on_exceed not in ("raise", "warn"):
+        raise ValueError(
+            "Invalid value received for argument `on_exceed`. Expected 'raise' or "
+            f"'warn'. Received: on_exceed={on_exceed!r}"
+        )
+    camera_script(firmware=_firmware(board) or "5.0")
+
+
+def _firmware(board: Board | Budget) -> str:
+    return getattr(board, "firmware", "")

@@ -134,6 +134,7 @@ class _Plan:
     flash_limit_bytes: int
     runs: tuple[tuple[Memory, int], ...]
     note: str
+    tried: str
     replaces_stock_models: bool = False
 
     @property
@@ -157,7 +158,11 @@ class _Plan:
             sizes,
             storage=self.storage,
             arena_memory=memory.name if memory else None,
-            reasons=(*sizes.reasons, self.note, *_speed_reasons(self.runs, memory)),
+            reasons=(
+                (self.note, *_speed_reasons(self.runs, memory))
+                if sizes.fits
+                else (*sizes.reasons, f"The nearest way that was tried: {self.tried}.")
+            ),
             replaces_stock_models=self.replaces_stock_models,
         )
 
@@ -179,10 +184,14 @@ def _romfs_plans(layout: Layout, frame_bytes: int) -> Iterator[_Plan]:
     runs = _arena_runs(layout, frame_bytes)
     if layout.romfs_stock_bytes is not None:
         kept_bytes = max(0, limit_bytes - layout.romfs_stock_bytes)
-        note = "In ROMFS beside the camera's own models; the weights take no RAM."
-        yield _Plan("romfs", kept_bytes, runs, note)
-    note = "In ROMFS in place of the camera's own models; the weights take no RAM."
-    yield _Plan("romfs", limit_bytes, runs, note, replaces_stock_models=True)
+        place = "beside the camera's own models"
+        yield _Plan("romfs", kept_bytes, runs, *_romfs_notes(place))
+    notes = _romfs_notes("in place of the camera's own models")
+    yield _Plan("romfs", limit_bytes, runs, *notes, replaces_stock_models=True)
+
+
+def _romfs_notes(place: str) -> tuple[str, str]:
+    return f"In ROMFS {place}; the weights take no RAM.", f"ROMFS, {place}"
 
 
 def _file_plan(
@@ -192,8 +201,11 @@ def _file_plan(
     rooms += [_frame_room(pool, frame_bytes) for pool in layout.frame_pools]
     holder = _file_holder(layout, file_bytes, frame_bytes)
     runs = _arena_runs(layout, frame_bytes, holder, file_bytes)
-    note = _file_note(layout, storage, holder, file_bytes)
-    return _Plan(storage, min(limit_bytes, max(rooms)), runs, note)
+    effect = _weights_effect(layout, holder, file_bytes)
+    keyword = _load_keyword(layout, holder)
+    note = f"Read from /{storage}{keyword}: {effect}."
+    tried = f"a file on /{storage}{keyword}, where {effect.split(';')[0]}"
+    return _Plan(storage, min(limit_bytes, max(rooms)), runs, note, tried)
 
 
 def _heap_room(layout: Layout, memory: Memory) -> int:
@@ -241,18 +253,24 @@ def _arena_runs(
     )
 
 
-def _file_note(
-    layout: Layout, storage: str, holder: Memory | None, file_bytes: int
-) -> str:
-    start = f"Read from /{storage}"
+def _is_in_heap(layout: Layout, holder: Memory) -> bool:
+    return any(holder is memory for memory in layout.heap)
+
+
+def _load_keyword(layout: Layout, holder: Memory | None) -> str:
+    if holder is None or _is_in_heap(layout, holder) or layout.release >= (5,):
+        return ""
+    return " with load_to_fb=True"
+
+
+def _weights_effect(layout: Layout, holder: Memory | None, file_bytes: int) -> str:
     if holder is None:
-        return f"{start}: no block of memory takes the weights."
-    if any(holder is memory for memory in layout.heap):
-        return f"{start}: the weights take {file_bytes:,} bytes of the heap."
-    keyword = "" if layout.release >= (5,) else " with load_to_fb=True"
+        return "no block of memory takes the weights"
+    if _is_in_heap(layout, holder):
+        return f"the weights take {file_bytes:,} bytes of the heap"
     return (
-        f"{start}{keyword}: the weights take {file_bytes:,} bytes of the frame "
-        f"buffers' memory; load the model before configuring the camera."
+        f"the weights take {file_bytes:,} bytes of the frame buffers' memory; load "
+        f"the model before configuring the camera"
     )
 
 

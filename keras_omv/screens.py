@@ -7,19 +7,22 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from keras_omv.boards import Board
+from keras_omv.arena import Arena
+from keras_omv.boards import NEEDS_COMPILER, Board
 from keras_omv.changes import Change
 from keras_omv.cost import LEAVE_ONE_OUT_ERROR, Cost
 from keras_omv.deploy import copy_instructions
 from keras_omv.fit import Fit
+from keras_omv.network import Network
 from keras_omv.space import Point
 from keras_omv.units import format_bytes
 
 TIME_NOTE = (
-    "Flash and RAM are exact. Times are estimates, with their range; the model behind "
+    "Times are estimates, with their range; the model behind "
     f"them is off by {LEAVE_ONE_OUT_ERROR:.1%} on average on published measurements "
     "that it has not seen."
 )
+EXACT_NOTE = "Flash and RAM are exact."
 
 
 def boards_table(boards: Sequence[Board], firmware: str) -> Table:
@@ -68,15 +71,17 @@ def print_cost(
     cost: Cost,
     console: Console,
     *,
+    network: Network,
     board: Board | None,
     fit: Fit | None,
     changes: Sequence[Change],
 ) -> None:
     """What a model costs, whether and how it fits, and what would."""
-    table = _figures(cost)
+    table = _figures(cost, network)
     if board and fit:
         _add_fit(table, board, fit)
     console.print(table)
+    console.print(TIME_NOTE)
     for reason in fit.reasons if fit else ():
         console.print(reason)
     if changes:
@@ -90,7 +95,7 @@ def print_report(report: Any, board: Board, console: Console) -> None:
     fit = board.fit(report.cost)
     table = _figures(report.cost)
     table.title = f"Made {report.directory}"
-    table.add_row(f"fits {board.name}", "yes" if report.fits else "no")
+    table.add_row(f"fits {board.name}", _verdict(board, fits=report.fits))
     if report.accuracy is not None:
         count = report.accuracy.images
         table.add_row(
@@ -100,13 +105,61 @@ def print_report(report: Any, board: Board, console: Console) -> None:
             f"accuracy, int8 ({report.accuracy.runtime})", f"{report.accuracy.int8:.1%}"
         )
     console.print(table)
+    console.print(TIME_NOTE)
     for reason in report.fit_reasons:
         console.print(reason)
     console.print(copy_instructions(board, storage=fit.storage), markup=False)
 
 
+def ram_parts(arena: Arena) -> dict[str, int]:
+    """Where the RAM goes: bytes that add up to the RAM of the model."""
+    return {
+        "activation_bytes": arena.peak_activation_bytes,
+        "scratch_bytes": arena.peak_scratch_bytes,
+        "fragmentation_bytes": arena.fragmentation_bytes,
+        "per_channel_bytes": arena.per_channel_bytes,
+        "structure_bytes": arena.structure_bytes,
+        "firmware_bytes": arena.ram_bytes - arena.arena_used_bytes,
+    }
+
+
+def peak_op(network: Network, arena: Arena) -> dict[str, Any] | None:
+    """The operation that holds the most bytes, named as its output is."""
+    if not network.ops:
+        return None
+    op = network.ops[arena.peak_op]
+    names = [network.tensors[index].name for index in op.outputs]
+    return {"index": arena.peak_op, "kind": op.kind, "name": names[0] if names else ""}
+
+
+_PARTS = {
+    "activation_bytes": "activations",
+    "scratch_bytes": "scratch",
+    "fragmentation_bytes": "gaps of the planner",
+    "per_channel_bytes": "per-channel data",
+    "structure_bytes": "structures",
+    "firmware_bytes": "added by the firmware",
+}
+
+
+def _add_breakdown(table: Table, arena: Arena, network: Network) -> None:
+    for part, size_bytes in ram_parts(arena).items():
+        table.add_row(f"  {_PARTS[part]}", format_bytes(size_bytes))
+    peak = peak_op(network, arena)
+    if peak:
+        title = f"{peak['kind']} {peak['name']}".strip()
+        place = f"operation {peak['index'] + 1} of {len(network.ops)}"
+        table.add_row("  peak", f"{title}, {place}")
+
+
+def _verdict(board: Board, *, fits: bool) -> str:
+    if fits and board.name == NEEDS_COMPILER:
+        return "only after compiling with stedgeai"
+    return "yes" if fits else "no"
+
+
 def _add_fit(table: Table, board: Board, fit: Fit) -> None:
-    table.add_row(f"fits {board.name}", "yes" if fit.fits else "no")
+    table.add_row(f"fits {board.name}", _verdict(board, fits=fit.fits))
     if fit.flash_over_bytes:
         table.add_row("flash over", f"{fit.flash_over_bytes:,} bytes")
     if fit.ram_over_bytes:
@@ -119,19 +172,24 @@ def _add_fit(table: Table, board: Board, fit: Fit) -> None:
         table.add_row("arena in", fit.arena_memory)
 
 
-def _figures(cost: Cost) -> Table:
-    low, high = cost.latency_range_ms
+def _figures(cost: Cost, network: Network | None = None) -> Table:
     table = Table(show_header=False)
     table.add_row("flash (model.tflite)", format_bytes(cost.flash_bytes))
     table.add_row("RAM (arena)", format_bytes(cost.ram_bytes))
+    if network and cost.arena:
+        _add_breakdown(table, cost.arena, network)
+    table.add_row("parameters", f"{cost.parameters:,}")
     table.add_row("multiply-accumulates", f"{cost.macs / 1e6:.2f} M")
-    table.add_row(
-        "time of one image, estimate",
-        f"{cost.latency_ms:.0f} ms ({low:.0f} to {high:.0f})",
-    )
+    low, high = map(_milliseconds, cost.latency_range_ms)
+    time = f"{_milliseconds(cost.latency_ms)} ms ({low} to {high})"
+    table.add_row("time of one image, estimate", time)
     return table
 
 
 def _time(cost: Cost) -> str:
-    low, high = cost.latency_range_ms
-    return f"{cost.latency_ms:.0f} ({low:.0f}-{high:.0f})"
+    low, high = map(_milliseconds, cost.latency_range_ms)
+    return f"{_milliseconds(cost.latency_ms)} ({low}-{high})"
+
+
+def _milliseconds(time_ms: float) -> str:
+    return f"{time_ms:.1f}" if time_ms < 10 else f"{time_ms:.0f}"

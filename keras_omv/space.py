@@ -7,14 +7,15 @@ Every candidate of a grid of levers is screened with its exact cost
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from keras_omv.architecture import BLOCKS, Levers
-from keras_omv.boards import Board, Budget
+from keras_omv.boards import Board, Budget, as_board
 from keras_omv.cost import Cost
+from keras_omv.errors import BudgetError
 from keras_omv.fit import COUNTED_EXTRA_BYTES
-from keras_omv.screening import Trunk
+from keras_omv.screening import Trunk, cost_of_levers
 
 ALPHAS = (
     *(0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6),
@@ -40,20 +41,22 @@ class Point:
 
 
 def feasible_points(
-    board: Board | Budget,
+    board: Board | Budget | str,
     *,
     classes: int,
     channels: int | Sequence[int] = (1, 3),
-    alphas: Sequence[float] = ALPHAS,
-    resolutions: Sequence[int] = RESOLUTIONS,
-    head_channels: Sequence[int | None] = HEAD_CHANNELS,
-    depths: Sequence[int] = DEPTHS,
+    alphas: float | Sequence[float] = ALPHAS,
+    resolutions: int | Sequence[int] = RESOLUTIONS,
+    head_channels: int | Sequence[int | None] | None = HEAD_CHANNELS,
+    depths: int | Sequence[int] = DEPTHS,
     limit: int | None = None,
 ) -> tuple[Point, ...]:
     """The MobileNetV2s that fit a camera, the one with the most MACs first.
 
+    Each lever is one value or several.
+
     Args:
-        board: A `Board` or a `Budget`.
+        board: A `Board`, a `Budget` or a camera's name.
         classes: Number of classes.
         channels: 1 for grey, 3 for RGB, or both. Defaults to `(1, 3)`.
         alphas: Width multipliers. Defaults to 15 from 0.05 to 1.4.
@@ -76,13 +79,15 @@ def feasible_points(
     >>> best = omv.feasible_points(board, classes=2, channels=1, limit=1)[0]
     >>> board.check(best.cost)
     """
-    kinds = (channels,) if isinstance(channels, int) else tuple(channels)
-    _check(limit, classes, kinds)
+    board = as_board(board)
+    kinds, sides = _values(channels), _values(resolutions)
+    _check(limit, classes, kinds, sides)
+    all_ends = _ends(_values(alphas), _values(head_channels), _values(depths))
     found = [
         candidate
-        for alpha, ends in _ends(alphas, head_channels, depths).items()
+        for alpha, ends in all_ends.items()
         for kind in kinds
-        for candidate in _screen(board, alpha, kind, classes, sorted(resolutions), ends)
+        for candidate in _screen(board, alpha, kind, classes, sorted(sides), ends)
     ]
     found.sort(key=_rank)
     return tuple(
@@ -101,14 +106,60 @@ def feasible_points(
     )
 
 
-def _check(limit: int | None, classes: int, kinds: Sequence[int]) -> None:
+def check_smallest(
+    board: Board | Budget,
+    *,
+    classes: int,
+    channels: int = 1,
+    alphas: Sequence[float] = ALPHAS,
+    resolutions: Sequence[int] = RESOLUTIONS,
+) -> None:
+    """Raise what the smallest candidate lacks, where none fits.
+
+    Args:
+        board: The camera or budget that none fits.
+        classes: Number of classes.
+        channels: 1 for grey, 3 for RGB. Defaults to `1`.
+        alphas: The widths that were tried.
+        resolutions: The sides that were tried.
+
+    Raises:
+        BudgetError: If the smallest does not fit.
+    """
+    smallest = Levers(
+        alpha=min(alphas),
+        resolution=min(resolutions),
+        channels=channels,
+        classes=classes,
+        head_channels=min(head for head in HEAD_CHANNELS if head),
+        depth=min(DEPTHS),
+    )
+    try:
+        board.check(cost_of_levers(smallest, board=board))
+    except BudgetError as error:
+        raise BudgetError(
+            f"No MobileNetV2 that was tried fits. The smallest: {error}"
+        ) from error
+
+
+def _values(lever: Any) -> tuple[Any, ...]:
+    """One value or several, as several."""
+    if isinstance(lever, Iterable) and not isinstance(lever, str):
+        return tuple(lever)
+    return (lever,)
+
+
+def _check(
+    limit: int | None, classes: int, kinds: Sequence[int], sides: Sequence[int]
+) -> None:
     if limit is not None and limit < 1:
         raise ValueError(
             f"Invalid value received for argument `limit`. Expected 1 or more, or "
             f"None for all points. Received: limit={limit}"
         )
-    for kind in kinds:  # `Levers` refuses what has no meaning.
-        Levers(alpha=1.0, resolution=1, channels=kind, classes=classes)
+    # `Levers` refuses what has no meaning.
+    for kind, side in itertools.product(kinds, sides):
+        Levers(alpha=1.0, resolution=side, channels=kind, classes=classes)
 
 
 class _End(NamedTuple):

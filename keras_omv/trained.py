@@ -27,24 +27,20 @@ class Record:
 
     Attributes:
         view: The quantized view.
-        active: Whether the fit that trains through the view goes on.
+        fit: The `History` of the fit that trains through the view; Keras makes a
+            new one for every fit, so that an interrupted fit is not taken for this.
         ranges: Ranges by the fingerprint of the weights they were trained with;
             `None` for epochs without fake quantization.
     """
 
     view: QuantizedView
-    active: bool = True
+    fit: "weakref.ref[Any]"
     ranges: dict[str, Ranges | None] = dataclasses.field(default_factory=dict)
 
 
 def begin(model: Any, view: QuantizedView) -> None:
     """Starts a new record, as the training of a model begins."""
-    _RECORDS[model] = Record(view)
-
-
-def end(model: Any) -> None:
-    """Says that the fit is over; the ranges are kept."""
-    _RECORDS[model].active = False
+    _RECORDS[model] = Record(view, weakref.ref(model.history))
 
 
 def note_epoch(model: Any, *, quantized: bool) -> None:
@@ -60,9 +56,11 @@ def note_epoch(model: Any, *, quantized: bool) -> None:
 
 
 def in_training(model: Any) -> QuantizedView | None:
-    """The view of the fit that goes on, if any."""
+    """The view of the fit that goes on, or went last, if any."""
     record = _RECORDS.get(model)
-    return record.view if record is not None and record.active else None
+    if record is None or record.fit() is not getattr(model, "history", None):
+        return None
+    return record.view
 
 
 def trained_view(model: Any) -> QuantizedView | None:

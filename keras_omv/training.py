@@ -20,13 +20,11 @@ from keras_omv.callbacks import (
     Pruning,
     QuantizationAwareTraining,
 )
-from keras_omv.errors import BudgetError
 from keras_omv.exporter import ExportReport
 from keras_omv.images import ImageData
 from keras_omv.mobilenet import MobileNetV2
 from keras_omv.pruning import PolynomialDecay
-from keras_omv.screening import cost_of_levers
-from keras_omv.space import ALPHAS, DEPTHS, HEAD_CHANNELS, feasible_points
+from keras_omv.space import ALPHAS, check_smallest, feasible_points
 
 # Wider networks learn little more from a few thousand images.
 LARGEST_ALPHA = 0.35
@@ -193,8 +191,8 @@ def choose_levers(
     Raises:
         BudgetError: If none fits, with what the smallest lacks.
     """
-    alphas = [alpha] if alpha else [a for a in ALPHAS if a <= LARGEST_ALPHA]
-    resolutions = [resolution] if resolution else _resolutions(image_side)
+    alphas = [a for a in ALPHAS if a <= LARGEST_ALPHA] if alpha is None else [alpha]
+    resolutions = _resolutions(image_side) if resolution is None else [resolution]
     points = feasible_points(
         board,
         classes=classes,
@@ -203,26 +201,18 @@ def choose_levers(
         resolutions=resolutions,
         limit=1,
     )
-    if points:
-        return points[0].levers
-    smallest = Levers(
-        alpha=min(alphas),
-        resolution=min(resolutions),
-        channels=channels,
-        classes=classes,
-        head_channels=min(head for head in HEAD_CHANNELS if head),
-        depth=min(DEPTHS),
-    )
-    try:
-        board.check(cost_of_levers(smallest, board=board))
-    except BudgetError as error:
-        raise BudgetError(
-            f"No MobileNetV2 that was tried fits. The smallest: {error}"
-        ) from error
-    return smallest
+    if not points:
+        check_smallest(
+            board,
+            classes=classes,
+            channels=channels,
+            alphas=alphas,
+            resolutions=resolutions,
+        )
+    return points[0].levers
 
 
-def _resolutions(image_side: int | None) -> range:
+def _resolutions(image_side: int | None) -> Sequence[int]:
     top = LARGEST_RESOLUTION
     if image_side is not None:
         rounded = -(-image_side // RESOLUTION_STEP) * RESOLUTION_STEP

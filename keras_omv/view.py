@@ -6,13 +6,14 @@ go through it, so what is trained is what is shipped.
 """
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_omv.errors import DatasetError
 from keras_omv.fusion import build_graph
 from keras_omv.graph import FIXED, PASSING, WEIGHTED, Graph, Step
 from keras_omv.quantization import (
@@ -104,11 +105,29 @@ class QuantizedView:
         step = tf.function(
             lambda x: self._run(x, "calibrate"), autograph=False, reduce_retracing=True
         )
-        images = 0
+        images, brightest = 0, 0.0
         for batch in batches:
-            step(tf.cast(batch, tf.float32))
+            batch = tf.cast(batch, tf.float32)
+            self._check_images(batch)
+            step(batch)
             images += int(batch.shape[0])
+            brightest = max(brightest, float(tf.reduce_max(batch)))
+        if images and self.pixels.input_range == (0, 255) and brightest <= 1:
+            raise DatasetError(
+                "Expected images with pixels in [0, 255]. Received: no pixel above "
+                f"{brightest:g}. Pass the images as they enter the model: one that "
+                "rescales takes them unscaled."
+            )
         return images
+
+    def _check_images(self, batch: Any) -> None:
+        expected = self.graph.input_shape
+        if batch.shape.rank != 4 or tuple(batch.shape[1:]) != expected:
+            raise DatasetError(
+                f"Expected batches of images of shape (n, *{expected}). Received: "
+                f"{tuple(batch.shape)}. Resize the images to the model's input; batch "
+                "a dataset with .batch(32)."
+            )
 
     @property
     def has_ranges(self) -> bool:
@@ -233,27 +252,33 @@ def _apply_kernel(step: Step, x: Any, kernel: Any) -> Any:
     )
 
 
-def batches_of(data: Any, *, batch_size: int = 32, limit: int = 512) -> Iterable[Any]:
-    """Batches of images from an array or a tf.data dataset.
+def batches_of(data: Any, *, batch_size: int = 32, limit: int = 512) -> Iterator[Any]:
+    """Batches of images from whatever `model.fit` takes.
 
     Args:
-        data: Images of shape `(n, height, width, channels)`, a tuple of images and
-            labels, or a dataset of batches of either.
+        data: Images of shape `(n, height, width, channels)`, a pair of images and
+            labels, or a dataset (tf.data, PyDataset, generator) of batches of either.
         batch_size: Of arrays.
         limit: The number of images after which to stop.
 
     Yields:
         Arrays or tensors of shape `(batch, height, width, channels)`.
     """
-    if isinstance(data, tf.data.Dataset):
-        seen = 0
-        for item in data:
-            images = item[0] if isinstance(item, tuple | list) else item
-            yield images[: limit - seen]
-            seen += int(images.shape[0])
-            if seen >= limit:
-                return
-        return
-    images = np.asarray(data[0] if isinstance(data, tuple | list) else data)
-    for start in range(0, min(len(images), limit), batch_size):
-        yield images[start : min(start + batch_size, limit)]
+    seen = 0
+    for batch in _batches(data, batch_size):
+        images = batch[0] if isinstance(batch, tuple | list) else batch
+        yield images[: limit - seen]
+        seen += int(images.shape[0])
+        if seen >= limit:
+            return
+
+
+def _batches(data: Any, batch_size: int) -> Iterator[Any]:
+    if isinstance(data, keras.utils.PyDataset):
+        return (data[index] for index in range(len(data)))
+    if isinstance(data, tf.data.Dataset | Iterator):
+        return iter(data)
+    is_pair = isinstance(data, tuple | list) and np.ndim(data[0]) != 3
+    images = np.asarray(data[0] if is_pair else data)
+    starts = range(0, len(images), batch_size)
+    return (images[start : start + batch_size] for start in starts)

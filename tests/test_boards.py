@@ -8,7 +8,7 @@ from importlib import resources
 
 import pytest
 
-from keras_omv.boards import Board, Budget, board_names, get_board
+from keras_omv.boards import Board, Budget, as_board, board_names, get_board
 from keras_omv.errors import BudgetError
 from keras_omv.fit import QVGA_FRAME_BYTES
 from keras_omv.memory import SCRIPT_RESERVE_BYTES, SPILL_RESERVE_BYTES
@@ -170,6 +170,66 @@ def test_npu_cameras_say_what_a_plain_file_does():
     assert any("vela" in reason for reason in get_board("openmv-ae3").fit(cost).reasons)
 
 
+def test_the_n6_says_first_that_a_plain_file_does_not_load():
+    for cost in (Cost(100_000, 100_000), Cost(10**9, 10**9)):
+        assert get_board("openmv-n6").fit(cost).reasons[0].startswith("The N6 does not")
+
+
+def test_what_does_not_fit_is_not_said_to_lie_somewhere():
+    fit = get_board("openmv-h7").fit(Cost(100_000, 434_704))
+    assert not fit.fits
+    text = " ".join(fit.reasons)
+    assert "take no RAM" not in text
+    assert "nearest way that was tried: ROMFS, in place of" in text
+    assert "SDRAM" not in " ".join(
+        get_board("openmv-h7-plus").fit(Cost(10**9, 10**6)).reasons
+    )
+
+
+def test_only_cameras_of_the_same_core_are_offered():
+    for name, other in (("openmv-h7", "openmv-ae3"), ("openmv-ae3", "openmv-h7-plus")):
+        with pytest.raises(BudgetError) as caught:
+            get_board(name).check(Cost(100_000, 5_000_000))
+        assert other not in str(caught.value)
+    with pytest.raises(BudgetError, match="no other camera with a Cortex-M55 fits it"):
+        get_board("openmv-ae3").check(Cost(100_000, 5_000_000))
+
+
+def test_a_board_argument_may_be_a_name():
+    board = get_board("openmv-h7")
+    budget = Budget(ram_bytes=1)
+    assert as_board("OPENMV4") == board
+    assert as_board(board) is board
+    assert as_board(budget) is budget
+
+
+@pytest.mark.parametrize("board", [None, 5, ["openmv-h7"]])
+def test_what_is_no_board_is_told_how_to_get_one(board):
+    with pytest.raises(ValueError, match=r"Received: board=.*omv\.get_board"):
+        as_board(board)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": None}, "Received: name=None"),
+        ({"name": ["openmv-h7"]}, "Received: name="),
+        ({"name": "openmv-h7", "firmware": 5.0}, r"Received: firmware=5\.0.*'5\.0'"),
+    ],
+)
+def test_names_and_releases_are_texts(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        get_board(**arguments)
+
+
+def test_every_board_has_the_source_of_its_core_and_clock():
+    for name, entry in DATA["boards"].items():
+        assert entry["source"].startswith("boards/")
+        assert ":" in entry["source"]
+        assert entry["source"] in get_board(name).sources
+        assert (entry["npu"] is not None) == ("NPU:" in entry["source"])
+
+
 def test_a_budget_goes_wherever_a_board_does():
     budget = Budget(flash_bytes=1000)
     assert budget.fit(Cost(1000, 10**9)).fits
@@ -180,8 +240,8 @@ def test_a_budget_goes_wherever_a_board_does():
     assert all(hasattr(kind, key) for kind in (Board, Budget) for key in common)
 
 
-@pytest.mark.parametrize("limit", [0, -1])
-def test_a_budget_must_be_positive(limit):
+@pytest.mark.parametrize("limit", [0, -1, "100KB", 0.5, True])
+def test_a_budget_is_positive_whole_bytes(limit):
     with pytest.raises(ValueError, match="Expected positive bytes or None"):
         Budget(ram_bytes=limit)
 

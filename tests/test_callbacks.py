@@ -286,6 +286,10 @@ def test_an_interrupted_fit_does_not_leave_the_next_one_rounding():
     model = make_model()
     with pytest.raises(KeyboardInterrupt):
         fit(model, [omv.QuantizationAwareTraining(), Stop()])
+    export = omv.OpenMVExport("camera", board=BOARD, class_names=NAMES)
+    with pytest.raises(omv.ExportError, match="Add one"):
+        fit(model, [export])
+    np.testing.assert_array_equal(np.asarray(model(images)), plain(model, images))
     spy = Spy(lambda m: np.abs(np.asarray(m(images)) - plain(m, images)).max())
     fit(model, [omv.QuantizationAwareTraining(start_epoch=1), spy], epochs=2)
     assert spy.seen[0] == 0.0 < spy.seen[1]
@@ -352,6 +356,13 @@ SCHEDULES = {
     "ends between two prunings": lambda: omv.PolynomialDecay(
         **{**POLYNOMIAL, "frequency": 5}
     ),
+    "never due but at the start": lambda: omv.PolynomialDecay(
+        initial_sparsity=0.0,
+        final_sparsity=0.75,
+        begin_step=0,
+        end_step=9,
+        frequency=100,
+    ),
     "ends after the fit": lambda: omv.PolynomialDecay(
         **{**POLYNOMIAL, "end_step": 11, "frequency": 100}
     ),
@@ -374,6 +385,13 @@ def test_sparsity_ends_exactly_at_the_target_and_survives_quantization(make):
     assert np.all(conv.data.transpose(1, 2, 3, 0)[kernel == 0] == 0)
     kernel = np.asarray(model.get_layer("scores").kernel)
     assert np.all(scores.data.T[kernel == 0] == 0)
+
+
+def test_steps_that_run_together_are_all_asked_for():
+    model = make_model(steps_per_execution=3)
+    schedule = omv.ConstantSparsity(target_sparsity=0.5, begin_step=1, frequency=100)
+    history = fit(model, [omv.Pruning(schedule)], epochs=2)
+    assert history.history["omv_sparsity"] == pytest.approx([0.5, 0.5], abs=0.01)
 
 
 def test_sparsity_follows_the_schedule_and_is_logged():
@@ -489,6 +507,10 @@ def test_export_refuses_before_training_what_cannot_work(tmp_path):
     refused(omv.DatasetError, "line break", class_names=('x"\nimport os', "b"))
     refused(omv.ExportError, "Add one")
     refused(omv.ExportError, "Add one", model=quantized_before)
+    refused(ValueError, "dtype='float32'", dtype="float32")
+    refused(ValueError, "on_exceed='stop'", on_exceed="stop")
+    old = omv.get_board("openmv-h7-plus", firmware="4.8.1")
+    refused(ValueError, r"4\.8\.1", board=old)
     refused(
         omv.BudgetError,
         "flash",

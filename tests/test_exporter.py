@@ -8,6 +8,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
 import keras_omv as omv
@@ -66,6 +67,21 @@ def test_a_model_without_rounding_in_training_is_quantized_afterwards(tmp_path):
     assert report.accuracy.agreement > 0.98
     assert sorted(path.name for path in (tmp_path / "camera").iterdir()) == FILES
     assert (tmp_path / "camera" / "labels.txt").read_bytes() == b"dark\nbright\n"
+
+
+def test_a_board_can_be_named(tmp_path):
+    report = export(make_model(train=False), tmp_path / "camera", board="OPENMV4P")
+    assert report.board == "openmv-h7-plus"
+    callback = omv.OpenMVExport(
+        tmp_path / "camera",
+        board="openmv-h7-plus",
+        class_names=NAMES,
+        representative_data=make_data()[0],
+    )
+    monitor = omv.BudgetMonitor("openmv-h7-plus")
+    images, labels = make_data()
+    make_model().fit(images, labels, verbose=0, callbacks=[monitor, callback])
+    assert callback.report.board == "openmv-h7-plus"
 
 
 def test_the_report_on_disk_is_the_report_returned(tmp_path):
@@ -207,6 +223,54 @@ def test_what_cannot_be_exported_is_refused_and_leaves_no_folder(tmp_path):
         "as many labels as images",
         evaluation_data=(images, labels[:5]),
     )
+
+
+def test_images_that_do_not_fit_the_model_are_refused(tmp_path):
+    camera = tmp_path / "camera"
+    images, labels = make_data()
+    for wrong in (images[:, :8], images[..., :1], images[0]):
+        refused(camera, omv.DatasetError, "10, 10, 3", representative_data=wrong)
+    unbatched = tf.data.Dataset.from_tensor_slices(images)
+    refused(camera, omv.DatasetError, "batch", representative_data=unbatched)
+    refused(camera, omv.DatasetError, "unscaled", representative_data=images / 255)
+    refused(
+        camera,
+        omv.DatasetError,
+        "labels 0 to 1",
+        evaluation_data=(images, labels + 1),
+    )
+    endless = tf.data.Dataset.from_tensors((images, labels)).repeat()
+    refused(camera, omv.DatasetError, "for ever", evaluation_data=endless)
+
+
+class Batches(keras.utils.PyDataset):
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        images, labels = make_data()
+        return images[index * 40 : index * 40 + 40], labels[
+            index * 40 : index * 40 + 40
+        ]
+
+
+def test_images_come_in_every_form_that_fit_takes(tmp_path):
+    images, labels = make_data()
+    model = make_model(train=False)
+    forms = (
+        images,
+        (images, labels),
+        [images, labels],
+        list(images),
+        tf.data.Dataset.from_tensor_slices((images, labels)).batch(32),
+        Batches(),
+        (batch for batch in np.split(images, 4)),
+    )
+    hashes = {
+        export(model, tmp_path / "camera", representative_data=form).sha256
+        for form in forms
+    }
+    assert len(hashes) == 1
 
 
 def test_weights_that_are_not_numbers_are_refused(tmp_path):

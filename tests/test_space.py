@@ -3,6 +3,7 @@
 import itertools
 import time
 
+import numpy as np
 import pytest
 
 import keras_omv as omv
@@ -139,6 +140,96 @@ def test_one_network_is_listed_once():
 def test_levers_without_a_meaning_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         feasible_points(omv.get_board("openmv-m7"), **options)
+
+
+def test_one_value_of_a_lever_may_stand_alone():
+    budget = omv.Budget()
+    alone = {"alphas": 0.35, "resolutions": 32, "head_channels": None, "depths": 6}
+    several = {name: (value,) for name, value in alone.items()}
+    points = feasible_points(budget, classes=2, channels=1, **alone)
+    assert len(points) == 1
+    assert points == feasible_points(budget, classes=2, channels=(1,), **several)
+
+
+def test_a_camera_may_be_given_by_its_name():
+    board = omv.get_board("openmv-h7")
+    assert feasible_points("OPENMV4", classes=3, **GRID) == feasible_points(
+        board, classes=3, **GRID
+    )
+    levers = Levers(alpha=0.35, resolution=96, classes=5)
+    assert nearest_changes(levers, "openmv-h7") == nearest_changes(levers, board)
+    cost = omv.estimate(levers, board="openmv-h7")
+    assert cost == omv.estimate(levers, board=board)
+    for call in (
+        lambda: omv.estimate(levers, board=5),
+        lambda: feasible_points(None, classes=3),
+        lambda: nearest_changes(levers, None),
+    ):
+        with pytest.raises(ValueError, match=r"omv\.get_board"):
+            call()
+
+
+@pytest.mark.parametrize(
+    "lever",
+    [
+        {"resolution": 96.5},
+        {"resolution": (96, 96)},
+        {"resolution": True},
+        {"alpha": float("inf")},
+        {"alpha": float("nan")},
+        {"alpha": "0.35"},
+        {"classes": 5.0},
+        {"classes": "5"},
+        {"channels": 3.0},
+        {"depth": 3.5},
+        {"head_channels": 64.5},
+    ],
+)
+def test_levers_are_whole_numbers_and_a_finite_alpha(lever):
+    levers = {"alpha": 0.35, "resolution": 96, "classes": 5, **lever}
+    (name,) = lever
+    with pytest.raises(ValueError, match=rf"argument `{name}`. Expected .* Received"):
+        omv.estimate(**levers)
+
+
+def test_levers_of_numpy_are_numbers_too():
+    levers = Levers(alpha=np.float32(0.5), resolution=np.int64(32), classes=np.int32(2))
+    plain = Levers(alpha=0.5, resolution=32, classes=2)
+    assert omv.estimate(levers) == omv.estimate(plain)
+
+
+@pytest.mark.parametrize(
+    "lever", [{"depth": 3}, {"channels": 1}, {"head_channels": 64}, {"alpha": 0.5}]
+)
+def test_a_lever_beside_a_model_is_refused(lever):
+    ((name, value),) = lever.items()
+    with pytest.raises(ValueError, match=f"Received: both.*{name}={value}"):
+        omv.estimate(Levers(alpha=0.35, resolution=96, classes=5), **lever)
+
+
+def test_a_file_that_is_missing_is_named_with_the_next_step(tmp_path):
+    for name, error in (
+        ("missing.tflite", omv.ModelFileError),
+        ("missing.TFLITE", omv.ModelFileError),
+        ("missing.keras", omv.ExportError),
+    ):
+        with pytest.raises(error, match=rf"{name}', which does not exist\. "):
+            omv.estimate(tmp_path / name)
+    (tmp_path / "folder.tflite").mkdir()
+    with pytest.raises(omv.ModelFileError, match="which is no file"):
+        omv.estimate(tmp_path / "folder.tflite")
+    with pytest.raises(omv.ExportError, match=r"\.keras, \.h5 or \.tflite.*x\.txt"):
+        omv.estimate("x.txt")
+
+
+def test_a_suffix_in_capitals_is_a_suffix(tmp_path):
+    network = network_of_levers(Levers(alpha=0.05, resolution=32, classes=2, depth=3))
+    assert isinstance(network, omv.Network)
+    path = tmp_path / "MODEL.TFLITE"
+    path.write_bytes(flatbuffer.write(network))
+    found = omv.estimate(path)
+    assert found.ram_bytes == omv.estimate(network).ram_bytes
+    assert found.flash_bytes == path.stat().st_size
 
 
 def test_a_whole_space_takes_seconds():

@@ -39,6 +39,12 @@ def test_a_budget_that_nothing_fits_is_explained():
         choose_levers(omv.Budget(ram_bytes=2000), classes=2)
 
 
+@pytest.mark.parametrize("lever", ["alpha", "resolution"])
+def test_a_lever_of_zero_is_refused_and_not_taken_for_a_default(lever):
+    with pytest.raises(ValueError, match=f"Received: {lever}=0"):
+        choose_levers(omv.get_board("openmv-h7-plus"), classes=2, **{lever: 0})
+
+
 def test_augmentation_is_seeded_and_keeps_pixels_in_range():
     data = load_digits(resolution=16)
     recipe = Recipe(flip=True)
