@@ -1,6 +1,9 @@
 """The closed form against the modules that do the work: writing, planning, counting."""
 
+import json
+import pathlib
 import random
+import re
 import subprocess
 import sys
 
@@ -29,6 +32,25 @@ def assert_exact(levers):
             assert getattr(found, field) == getattr(expected, field), (levers, field)
         assert found.latency_ms == expected.latency_ms
         assert found.latency_range_ms == expected.latency_range_ms
+
+
+MEASURED = json.loads(
+    (pathlib.Path(__file__).parent / "data/device-ram/device-ram.json").read_text()
+)["models"]
+
+
+@pytest.mark.parametrize("name", [n for n in MEASURED if n.startswith("mnv2")])
+def test_levers_alone_give_the_ram_that_the_firmware_reports(name):
+    pattern = r"mnv2_a(\d+)_r(\d+)_c(\d)_k(\d+)"
+    alpha, resolution, channels, classes = map(int, re.match(pattern, name).groups())
+    levers = Levers(
+        alpha=alpha / 100, resolution=resolution, channels=channels, classes=classes
+    )
+    measured = MEASURED[name]
+    assert omv.estimate(levers).ram_bytes == measured["device_ram_bytes"]
+    if "device_ram_bytes_m55" in measured:
+        cost = omv.estimate(levers, board="openmv-ae3")
+        assert cost.ram_bytes == measured["device_ram_bytes_m55"]
 
 
 @pytest.mark.parametrize("seed", range(10))
