@@ -81,6 +81,8 @@ _OPERATORS: dict[str, tuple[int, str, dict[str, str]]] = {
     "SOFTMAX": (2, "SoftmaxOptions", {"beta": "beta"}),
     "TANH": (2, "", {}),
 }
+WRITABLE = frozenset(_OPERATORS)
+"""The operators that `write` knows."""
 
 
 def write(network: Network, *, desktop: bool = False) -> bytes:
