@@ -246,6 +246,8 @@ class BudgetMonitor(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         unroute(self.model)
         board = as_board(self.board)
+        graph = build_graph(self.model)
+        self._kernels = [step.kernel for step in graph.weighted_steps]
         self.cost: Cost = estimate(self.model, board=board)
         try:
             board.check(self.cost)
@@ -263,8 +265,7 @@ class BudgetMonitor(keras.callbacks.Callback):
         logs["omv_ram_bytes"] = self.cost.ram_bytes
         logs["omv_macs"] = self.cost.macs
         logs["omv_latency_ms"] = self.cost.latency_ms
-        kernels = [step.kernel for step in build_graph(self.model).weighted_steps]
-        logs.setdefault("omv_sparsity", sparsity_of(kernels))
+        logs.setdefault("omv_sparsity", sparsity_of(self._kernels))
         if self.evaluation_data is not None:
             logs["omv_int8_accuracy"] = int8_accuracy(self.model, self.evaluation_data)
 
