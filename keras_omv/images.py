@@ -9,7 +9,6 @@ import dataclasses
 import functools
 import itertools
 import logging
-import operator
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -18,9 +17,10 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+from keras_omv.camera import Size, as_size
 from keras_omv.errors import DatasetError
 from keras_omv.folders import find_class_folders
-from keras_omv.pictures import Size, cut_and_scale, read_picture
+from keras_omv.pictures import cut_and_scale, read_picture
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ def load_image_folder(
         DatasetError: If the folder cannot be used as it is.
         ValueError: If an argument is out of range.
     """
-    size = _check_size(resolution)
+    size = as_size(resolution)
     _check_options(channels, on_bad_image, validation_split)
     folders = find_class_folders(pathlib.Path(directory))
     needed = 2 if len(folders) == 1 else 1  # each side of the split gets one
@@ -125,7 +125,7 @@ def load_digits(
         E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI,
         1998: 8x8 pixels, 16 levels of ink above 0.
     """
-    size = _check_size(resolution)
+    size = as_size(resolution)
     _check_options(channels, "error", validation_split)
     from sklearn import datasets  # slow to import, and only needed here
 
@@ -176,20 +176,6 @@ def stratified_split(
         sides[1].append(indices[:test_count])
     train, test = (generator.permutation(np.concatenate(side)) for side in sides)
     return train, test
-
-
-def _check_size(resolution: int | Size) -> Size:
-    sides = resolution if isinstance(resolution, tuple | list) else (resolution,) * 2
-    try:
-        height, width = map(operator.index, sides)
-    except (TypeError, ValueError):
-        height = width = 0
-    if min(height, width) < 1:
-        raise ValueError(
-            f"Invalid value for argument `resolution`. Expected a positive integer or "
-            f"(height, width). Received: {resolution!r}."
-        )
-    return height, width
 
 
 def _check_options(channels: int, on_bad_image: str, validation_split: float) -> None:
