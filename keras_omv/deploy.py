@@ -1,20 +1,19 @@
-"""The folder for the camera: its labels, its script, and where it is written.
+"""The folder for the camera: its labels, where it is written, what to copy where.
 
-The camera's side follows OpenMV firmware 5.0.0: `scripts/libraries/_boot.py` (which
-drive is the current directory), `scripts/libraries/ml/ml-core/ml/model.py` (labels),
-`modules/py_ml.c` and `modules/py_csi_ng.c`. This module imports no TensorFlow.
+Its script, main.py, comes from `keras_omv.scripts`. This module imports no TensorFlow.
 """
 
-import importlib.resources
 import json
 import os
 import pathlib
 import unicodedata
 from collections.abc import Iterable, Mapping
 
-from keras_omv.boards import Board, Budget
+from keras_omv.boards import NEEDS_COMPILER, Board, Budget
 from keras_omv.errors import DatasetError, ExportError
 from keras_omv.folder_swap import put_back, write_whole
+from keras_omv.scripts import camera_script as camera_script  # part of this interface
+from keras_omv.units import format_bytes
 
 MODEL_FILE = "model.tflite"
 DESKTOP_MODEL_FILE = "model_desktop.tflite"
@@ -31,7 +30,6 @@ OUR_FILES = frozenset((*_MODEL_FILES, *_TEXT_FILES))
 REPORT_FORMAT = "keras_omv.report/"
 """How the "format" of our report.json starts; a version follows."""
 
-_TEMPLATES = {"5.0": "main.py"}
 _LINE_BREAKS_AND_CONTROLS = ("Cc", "Zl", "Zp", "Cs")
 """Unicode categories that no label may hold: controls (with tab, CR and LF), line
 and paragraph separators, and lone surrogates, which UTF-8 cannot write."""
@@ -65,37 +63,30 @@ def class_labels(names: Iterable[str]) -> str:
     return "".join(f"{label}\n" for label in labels)
 
 
-def camera_script(*, firmware: str = "5.0") -> str:
-    """Return the MicroPython script that the camera runs, main.py.
-
-    Args:
-        firmware: The camera's firmware, such as `"5.0"` or `"5.0.0"`.
-
-    Raises:
-        ValueError: If there is no script for that firmware.
-    """
-    release = ".".join(firmware.lower().removeprefix("v").split(".")[:2])
-    if release not in _TEMPLATES:
-        raise ValueError(
-            f"No camera script for this firmware. Expected one of: "
-            f"{', '.join(_TEMPLATES)}. Received: {firmware!r}. Next step: update the "
-            f"camera with OpenMV IDE and export for {max(_TEMPLATES)}."
-        )
-    folder = importlib.resources.files("keras_omv").joinpath("templates")
-    return folder.joinpath(_TEMPLATES[release]).read_text(encoding="utf-8")
-
-
-def copy_instructions(board: Board | Budget, *, storage: str = "") -> str:
+def copy_instructions(
+    board: Board | Budget, *, storage: str = "", replaces_stock_models: bool = False
+) -> str:
     """Return which files to copy where, for people.
+
+    All releases show the SD card as their USB drive where there is one, else /flash,
+    and run main.py from there (`scripts/libraries/_boot.py` at 5.0.0, `main.c` of the
+    port up to 4.5.9). ROMFS came with 4.7.0; OpenMV IDE writes it.
 
     Args:
         board: The camera, or a budget for any camera.
         storage: Where the model is to live, as `Fit.storage` says: `"romfs"`,
             `"flash"` or `"sdcard"`. Defaults to `""`: wherever there is room.
+        replaces_stock_models: Whether the camera's own models have to leave ROMFS, as
+            `Fit.replaces_stock_models` says. Defaults to `False`.
+
+    Raises:
+        ValueError: If the camera has no such storage.
     """
-    is_romfs_only = isinstance(board, Board) and board.name == "openmv-n6"
-    if is_romfs_only or storage == "romfs":
-        return _romfs_instructions(must_compile=is_romfs_only)
+    if isinstance(board, Board):
+        _check_storage(board, storage)
+    if storage == "romfs" or board.name == NEEDS_COMPILER:
+        compiles = isinstance(board, Board) and board.npu is not None
+        return _romfs_instructions(compiles, replaces_stock_models)
     return (
         f"{_sd_card_instructions(board, storage)}Copy {SCRIPT_FILE}, {MODEL_FILE} and "
         f"{LABELS_FILE} to the USB drive that the camera shows, eject the drive and "
@@ -187,12 +178,26 @@ def _label_problem(name: object, earlier: tuple[str, ...]) -> str:
     return "it is there twice" if name in earlier else ""
 
 
-def _romfs_instructions(*, must_compile: bool) -> str:
-    why = ", which also compiles it for the NPU" if must_compile else ""
+def _check_storage(board: Board, storage: str) -> None:
+    sizes = {"romfs": board.romfs_bytes, "flash": board.flash_fs_bytes}
+    storages = [name for name, size_bytes in sizes.items() if size_bytes]
+    storages += ["sdcard"] * board.has_sd_card
+    if storage and storage not in storages:
+        raise ValueError(
+            f"Invalid value received for argument `storage`. Expected one of "
+            f"{', '.join(storages)}, which {board.label} has. Received: "
+            f"storage={storage!r}. Next step: take `board.fit(cost).storage`."
+        )
+
+
+def _romfs_instructions(compiles: bool, replaces_stock_models: bool) -> str:
+    room = " delete the models that are there (the IDE's Reset brings them back),"
+    npu = " (the IDE compiles it for the NPU)"
     return (
-        f"Add {MODEL_FILE} and {LABELS_FILE} with OpenMV IDE: Tools, ROM File "
-        f"System{why}. Copy {SCRIPT_FILE} to the USB drive that the camera shows, "
-        f"eject the drive and reset the camera."
+        f"In OpenMV IDE open Tools, ROM File System:{room * replaces_stock_models} add "
+        f"{MODEL_FILE} and {LABELS_FILE} and write it to the camera{npu * compiles}. "
+        f"Copy {SCRIPT_FILE} to the USB drive that the camera shows, eject the drive "
+        f"and reset the camera."
     )
 
 
@@ -202,8 +207,8 @@ def _sd_card_instructions(board: Board | Budget, storage: str) -> str:
     if storage == "flash" or not isinstance(board, Board) or not board.has_sd_card:
         return ""
     return (
-        f"The camera's own drive takes {board.flash_fs_bytes // 1024} KiB: for larger "
-        f"files, put an SD card into the camera and reset it. "
+        f"The camera's own drive takes {format_bytes(board.flash_fs_bytes)}: for "
+        f"larger files, put an SD card into the camera and reset it. "
     )
 
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from keras_omv import deploy
-from keras_omv.boards import Budget, get_board
+from keras_omv.boards import Budget, board_names, get_board, known_releases
 from keras_omv.errors import DatasetError, ExportError
 
 REPORT = json.dumps({"format": "keras_omv.report/1"}).encode()
@@ -71,31 +71,31 @@ def test_labels_must_be_a_list_with_names(nothing):
         deploy.class_labels(nothing)
 
 
-# ------------------------------------------------------- script and instructions
+# ------------------------------------------------------------ the instructions
 
 
-@pytest.mark.parametrize("firmware", ["5.0", "5.0.0", "v5.0.0"])
-def test_the_script_is_the_template_of_the_firmware(firmware):
-    template = pathlib.Path(deploy.__file__).parent / "templates" / "main.py"
-    assert deploy.camera_script(firmware=firmware) == template.read_text("utf-8")
+@pytest.mark.parametrize("name", board_names())
+def test_instructions_name_every_file_and_a_storage_that_the_camera_has(name):
+    for firmware in known_releases():
+        try:
+            board = get_board(name, firmware=firmware)
+        except ValueError:
+            continue  # that camera came later
+        text = deploy.copy_instructions(board)
+        assert all(name in text for name in ("main.py", "model.tflite", "labels.txt"))
+        assert "ROM File System" not in text or board.romfs_bytes
+        assert "SD card" not in text or board.has_sd_card
 
 
-@pytest.mark.parametrize("firmware", ["4.8.1", "6.0", "", "new"])
-def test_a_firmware_without_a_script_lists_those_that_have_one(firmware):
-    with pytest.raises(ValueError, match=r"Expected one of: 5\.0\. Received: "):
-        deploy.camera_script(firmware=firmware)
-
-
-@pytest.mark.parametrize("board", ["openmv-h7-plus", "openmv-ae3", "openmv-n6"])
-def test_instructions_name_every_file_that_the_camera_needs(board):
-    text = deploy.copy_instructions(get_board(board))
-    assert all(name in text for name in ("main.py", "model.tflite", "labels.txt"))
-
-
-def test_instructions_say_how_small_a_camera_drive_is_and_what_helps():
-    text = deploy.copy_instructions(get_board("openmv-m7"))
-    assert "96 KiB" in text
-    assert "SD card" in text
+@pytest.mark.parametrize(
+    ("board", "drive"), [("openmv-m7", "96.00 KiB"), ("openmv-h7", "128.00 KiB")]
+)
+@pytest.mark.parametrize("firmware", ["4.5.5", "4.7.0", "5.0.0"])
+def test_instructions_say_how_small_a_camera_drive_is_and_what_helps(
+    board, firmware, drive
+):
+    text = deploy.copy_instructions(get_board(board, firmware=firmware))
+    assert f"own drive takes {drive}: for larger files, put an SD card" in text
 
 
 def test_instructions_mention_no_sd_card_where_there_is_no_slot():
@@ -103,17 +103,45 @@ def test_instructions_mention_no_sd_card_where_there_is_no_slot():
     assert "SD card" not in deploy.copy_instructions(Budget())
 
 
+def test_instructions_mention_no_sd_card_where_the_drive_has_room():
+    text = deploy.copy_instructions(get_board("openmv-h7"), storage="flash")
+    assert "SD card" not in text
+
+
 @pytest.mark.parametrize(
     ("board", "storage", "expected"),
     [
         ("openmv-n6", "", "compiles it for the NPU"),
-        ("openmv-h7", "romfs", "ROM File System"),
+        ("openmv-n6", "flash", "compiles it for the NPU"),
+        ("openmv-ae3", "romfs", "compiles it for the NPU"),
+        ("openmv-h7", "romfs", "write it to the camera. Copy main.py"),
         ("openmv-h7", "sdcard", "Put an SD card into the camera"),
+        ("openmv-h7", "flash", "Copy main.py, model.tflite and labels.txt"),
     ],
 )
 def test_instructions_follow_the_storage(board, storage, expected):
     text = deploy.copy_instructions(get_board(board), storage=storage)
     assert expected in text
+
+
+def test_instructions_make_room_where_the_stock_models_must_go():
+    board = get_board("openmv-h7")
+    text = deploy.copy_instructions(board, storage="romfs", replaces_stock_models=True)
+    assert "ROM File System: delete the models that are there" in text
+
+
+@pytest.mark.parametrize(
+    ("board", "firmware", "storage", "known"),
+    [
+        ("openmv-h7", "4.6.20", "romfs", "flash, sdcard"),
+        ("arduino-giga", "5.0.0", "sdcard", "romfs, flash"),
+        ("openmv-m7", "5.0.0", "usb", "romfs, flash, sdcard"),
+    ],
+)
+def test_a_storage_that_the_camera_lacks_is_refused(board, firmware, storage, known):
+    camera = get_board(board, firmware=firmware)
+    with pytest.raises(ValueError, match=f"Expected one of {known}, .*{storage}"):
+        deploy.copy_instructions(camera, storage=storage)
 
 
 # ------------------------------------------------------------- the destination

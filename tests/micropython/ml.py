@@ -1,7 +1,9 @@
-"""A stand-in for firmware 5.0's ml module (modules/py_ml.c, ml/model.py)."""
+"""A stand-in for the ml module: py_ml.c and ml/model.py, 4.5.6 and later."""
 
-import csi
 import stub
+
+if stub.firmware() < (4, 5, 6):
+    raise ImportError("no module named 'ml'")
 
 
 class _Array:
@@ -21,22 +23,26 @@ class _Array:
 
 
 class Model:
-    def __init__(self, path):
+    """`len`, `output_scale` and the like are there too, for a script to leave alone."""
+
+    def __init__(self, path, **keywords):
+        if stub.firmware() >= (5,) and "load_to_fb" in keywords:
+            raise TypeError("5.0.0 ignores load_to_fb: a script that has it is wrong")
         with open(path, "rb") as file:
             file.read(1)
         stub.raise_from("load_error")
-        stub.EVENTS.append(["Model", path])
-        self.labels = None  # there is no model.txt
+        if not keywords.get("load_to_fb"):
+            stub.raise_from("heap_error")
+        stub.EVENTS.append(["Model", path, keywords])
+        if stub.firmware() >= (4, 7):
+            self.labels = None  # there is no model.txt
         self.ram = 106608
         self.input_shape = (tuple(stub.SETTINGS["input_shape"]),)
-        self.output_shape = ((1, len(stub.SETTINGS["outputs"])),)
+        self.output_shape = ((1, len(stub.SETTINGS["frames"][0])),)
 
     def predict(self, inputs):
         if not isinstance(inputs, list):
             raise ValueError("Unsupported input type. Expected a list")
-        image = inputs[0]
-        colour = self.input_shape[0][3] == 3
-        if image.pixformat != (csi.RGB565 if colour else csi.GRAYSCALE):
-            raise ValueError("the picture's format is not the model's")
-        stub.EVENTS.append(["predict", list(image.size)])
-        return [_Array(stub.SETTINGS["outputs"], self.output_shape[0])]
+        stub.check_picture(inputs[0], self.input_shape[0][3])
+        scores = [(step + 128) / 256 for step in stub.steps()]
+        return [_Array(scores, self.output_shape[0])]

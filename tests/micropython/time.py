@@ -1,4 +1,14 @@
-"""A stand-in for firmware 5.0's time module: MicroPython's, with OpenMV's clock."""
+"""A stand-in for the time module: MicroPython's, with OpenMV's clock."""
+
+import stub
+
+
+def ticks_ms():
+    return stub.STATE["ms"]
+
+
+def ticks_diff(later, earlier):
+    return later - earlier
 
 
 class clock:  # noqa: N801
@@ -11,4 +21,4 @@ class clock:  # noqa: N801
     def fps(self):
         if not self._ticked:
             raise RuntimeError("fps before tick")
-        return 12.5
+        return 1000 / stub.FRAME_MS

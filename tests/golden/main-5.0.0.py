@@ -1,4 +1,4 @@
-# Says what the camera sees. For OpenMV firmware 5.0 or newer; made by keras_omv.
+# Says what the camera sees. For OpenMV firmware 5.0.0; written by keras_omv.
 # Copy main.py, model.tflite and labels.txt to the camera's USB drive, eject it, reset.
 import gc
 import os
@@ -7,7 +7,7 @@ import time
 
 MODEL = "model.tflite"
 LABELS = "labels.txt"  # one label a line, in the order of the model's outputs
-FOLDERS = ("/rom", os.getcwd())  # where to look, in this order
+FOLDERS = ("/rom", os.getcwd())  # where to look for them, in this order
 TOP = 3  # labels to print for each picture
 SETTLE_MS = 2000  # time for the camera to find its exposure
 
@@ -17,10 +17,10 @@ REFILL = ("Add %s and %s again with OpenMV IDE: Tools, ROM File System."
           % (MODEL, LABELS))
 SHRINK = ("Put it into /rom, where its weights take no RAM (OpenMV IDE: Tools, ROM "
           "File System), or use a smaller one: lower alpha or resolution.")
-ADVICE = (
-    ("Failed to allocate tensors", "The model needs more RAM than this camera has in "
-     "one piece, or an operation that this firmware lacks. " + SHRINK),
-    ("Unsupported model schema", "The file is damaged or no .tflite model. " + COPY),
+ADVICE = (  # what to do, by what is in the firmware's error
+    ("llocate", "The model needs more RAM than this camera has in one piece, or an "
+     "operation that this firmware lacks. " + SHRINK),
+    ("schema", "The file is damaged or no .tflite model. " + COPY),
     ("Failed to load network", "This camera's NPU needs a compiled model. Add the "
      "model with OpenMV IDE: Tools, ROM File System; it compiles it."),
     ("rame buffer", "The model leaves too little memory for pictures. " + SHRINK),
@@ -76,48 +76,79 @@ def load(reader, path):
         stop("%s did not load: %s" % (path, error), advice_for(error, again))
 
 
+def load_model(path):
+    return ml.Model(path)
+
+
+def input_size(model):
+    height, width, channels = model.input_shape[0][1:]
+    return width, height, channels
+
+
+def classify(model, picture):
+    return model.predict([picture])[0].flatten().tolist()
+
+
+def one_for_each(labels, scores):
+    if len(scores) == 1 and len(labels) == 2:  # one sigmoid for two labels
+        return [1 - scores[0], scores[0]]
+    if len(scores) != len(labels):
+        stop("%s has %d labels, the model has %d outputs"
+             % (LABELS, len(labels), len(scores)),
+             "Copy %s and %s from the same folder." % (MODEL, LABELS))
+    return scores
+
+
+def window(frame_width, frame_height, width, height):
+    # The middle part that has the model's shape: the firmware then only scales it.
+    # Other shapes are cropped by some releases and stretched by others.
+    x = y = 0
+    part_width = min(frame_width, frame_height * width // height)
+    part_height = min(frame_height, frame_width * height // width)
+    x += (frame_width - part_width) // 2
+    y += (frame_height - part_height) // 2
+    return x, y, part_width, part_height
+
+
+def start_camera(width, height, channels):
+    camera = csi.CSI()
+    camera.reset()
+    camera.pixformat(csi.RGB565 if channels == 3 else csi.GRAYSCALE)
+    camera.framesize(csi.QVGA)  # 320x240
+    camera.window(window(camera.width(), camera.height(), width, height))
+    camera.snapshot(time=SETTLE_MS)
+    return camera
+
+
 try:
     import csi
     import ml
-    csi.CSI, ml.Model  # what older releases lack
+    csi.CSI, ml.Model  # what other releases lack
 except (ImportError, AttributeError) as error:
-    stop("csi.CSI and ml.Model are needed: %s" % error,
-         "The firmware is older than 5.0. OpenMV IDE updates it: press Connect.")
+    stop("this main.py is for firmware 5.0.0: %s" % error,
+         "Update the camera with OpenMV IDE (press Connect), or export for the "
+         "firmware that it has.")
 
 # The model comes first: the camera's frame buffers take what memory it leaves.
 gc.collect()
 print("Free heap: %d bytes" % gc.mem_free())
 folder = find_folder()
 labels = load(read_labels, folder + "/" + LABELS)
-model = load(ml.Model, folder + "/" + MODEL)
-print("%s/%s: %d bytes of RAM, %d bytes of heap left"
-      % (folder, MODEL, model.ram, gc.mem_free()))
-
-height, width, channels = model.input_shape[0][1:]
-outputs = model.output_shape[0][-1]
-if len(labels) != outputs and (outputs, len(labels)) != (1, 2):
-    stop("%s has %d labels, the model has %d outputs" % (LABELS, len(labels), outputs),
-         "Copy %s and %s from the same folder." % (MODEL, LABELS))
+model = load(load_model, folder + "/" + MODEL)
+gc.collect()
+print("The model takes %d bytes of RAM. Free heap: %d bytes"
+      % (model.ram, gc.mem_free()))
 
 try:
-    csi0 = csi.CSI()
-    csi0.reset()
-    csi0.pixformat(csi.RGB565 if channels == 3 else csi.GRAYSCALE)
-    csi0.framesize(csi.QVGA)  # 320x240
-    # The largest window of the model's own shape, in the middle: 240x240 for a square.
-    csi0.window((min(csi0.width(), csi0.height() * width // height),
-                 min(csi0.height(), csi0.width() * height // width)))
-    csi0.snapshot(time=SETTLE_MS)
-
+    camera = start_camera(*input_size(model))
     clock = time.clock()
     while True:
         clock.tick()
-        scores = model.predict([csi0.snapshot()])[0].flatten().tolist()
-        if len(scores) < len(labels):  # one sigmoid for two labels
-            scores = [1 - scores[0], scores[0]]
+        picture = camera.snapshot()
+        scores = one_for_each(labels, classify(model, picture))
         best = sorted(zip(scores, labels), reverse=True)[:TOP]
-        print(", ".join("%s %.2f" % (label, score) for score, label in best),
-              "| %.1f fps" % clock.fps())
+        text = ", ".join("%s %.2f" % (name, score) for score, name in best)
+        print("%s | %.1f fps" % (text, clock.fps()))
 except (OSError, MemoryError, ValueError, RuntimeError, AttributeError) as error:
     gc.collect()
     sys.print_exception(error)

@@ -1,0 +1,244 @@
+"""main.py for the camera: one script for each generation of OpenMV firmware.
+
+What a release offers is in `_FAMILIES`, each with the firmware file that says so. The
+scripts are rendered from the Jinja templates in keras_omv/templates: main.py.jinja is
+the script, and includes how this generation takes a picture and runs a model.
+This module imports no TensorFlow.
+"""
+
+import dataclasses
+import functools
+import re
+from collections.abc import Sequence
+from typing import Literal
+
+import jinja2
+
+FRAME_WIDTH, FRAME_HEIGHT = 320, 240
+"""QVGA, the frame that every script asks of the sensor."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _Family:
+    """Releases that run the same script.
+
+    Attributes:
+        tags: The releases as the firmware's repository tags them, oldest first.
+        camera: The module that takes pictures.
+        network: The module that runs models.
+        needs: What to look up in both, to tell other releases; `""` where importing
+            them is enough.
+        has_romfs: Whether there may be models in /rom.
+        has_load_to_fb: Whether weights can be kept in the frame buffers' memory.
+        outputs_are: How int8 outputs become scores: `"scores"` by the model's own
+            scale, `"bytes"` the same with negative values misread, `"255ths"` by a
+            fixed scale that is not the model's.
+        model_ram: How to ask for a model's arena; `""` where it cannot be asked.
+        source: File and lines of the firmware, at the first of the releases.
+    """
+
+    tags: str
+    camera: Literal["csi", "sensor"]
+    network: Literal["ml", "tf"]
+    needs: str = ""
+    has_romfs: bool = False
+    has_load_to_fb: bool = True
+    outputs_are: Literal["scores", "bytes", "255ths"] = "scores"
+    model_ram: str = ""
+    source: str
+
+    @property
+    def releases(self) -> tuple[str, ...]:
+        return tuple(self.tags.split())
+
+
+_FAMILIES = (
+    _Family(
+        tags="4.0.0 4.0.1 4.0.2 4.1.0 4.1.1 4.1.2 4.1.3 4.1.4",
+        camera="sensor",
+        network="tf",
+        needs="tf.load",
+        outputs_are="255ths",
+        source="src/omv/modules/py_tf.c:380, 556-565",
+    ),
+    _Family(
+        tags="4.2.0 4.2.1 4.2.2",
+        camera="sensor",
+        network="tf",
+        needs="tf.load",
+        outputs_are="bytes",
+        model_ram="model.ram()",
+        source="src/omv/modules/py_tf.c:371, 744-761",
+    ),
+    _Family(
+        tags="4.2.3 4.3.0 4.3.1 4.3.3 4.4.0 4.4.1 4.4.2 4.4.3 "
+        "4.5.0 4.5.1 4.5.2 4.5.3 4.5.4 4.5.5",
+        camera="sensor",
+        network="tf",
+        needs="tf.load",
+        model_ram="model.ram()",
+        source="src/omv/modules/py_tf.c:396",
+    ),
+    _Family(
+        tags="4.5.6 4.5.7 4.5.8 4.5.9 4.6.0 4.6.20",
+        camera="sensor",
+        network="ml",
+        model_ram="model.ram",
+        source="scripts/libraries/ml/ml/model.py, src/omv/modules/py_ml.c:277-343",
+    ),
+    _Family(
+        tags="4.7.0 4.8.0 4.8.1",
+        camera="sensor",
+        network="ml",
+        has_romfs=True,
+        model_ram="model.ram",
+        source="modules/py_ml.c:326-393, modules/py_csi.c",
+    ),
+    _Family(
+        tags="5.0.0",
+        camera="csi",
+        network="ml",
+        needs="csi.CSI, ml.Model",
+        has_romfs=True,
+        has_load_to_fb=False,
+        model_ram="model.ram",
+        source="modules/py_csi_ng.c, scripts/libraries/ml/ml-core/ml/model.py",
+    ),
+)
+
+
+def script_releases() -> tuple[str, ...]:
+    """Return the firmware releases that have a script, oldest first."""
+    return tuple(release for family in _FAMILIES for release in family.releases)
+
+
+def camera_script(
+    *,
+    firmware: str = "5.0",
+    smooth: int | None = None,
+    threshold: float | None = None,
+    roi: Sequence[int] | None = None,
+    action: bool = False,
+    save_below: float | None = None,
+    save_button: str | None = None,
+) -> str:
+    """Return the MicroPython script that the camera runs, main.py.
+
+    It loads model.tflite, reads labels.txt, and prints the best labels of each
+    picture with their scores and the frame rate. Each option becomes a constant at
+    the top of the script, or is not in it at all.
+
+    Example:
+        >>> text = camera_script(firmware="4.8.1", smooth=5, threshold=0.6)
+        >>> "SMOOTH = 5" in text and "THRESHOLD = 0.6" in text
+        True
+
+    Args:
+        firmware: The camera's firmware, such as `"5.0"`, `"4.8.1"` or `"v4.5.5"`.
+        smooth: How many pictures' scores to average, 2 or more. Defaults to `None`:
+            each picture is judged alone.
+        threshold: A best score below it is printed as unsure. Defaults to `None`.
+        roi: `(x, y, width, height)` in pixels of the 320x240 frame; the script takes
+            the largest window of the model's shape from its middle. Defaults to
+            `None`: the whole frame.
+        action: Whether there is a function `on_class(label, confidence)`, called after
+            each picture, for the user to fill.
+        save_below: Pictures with a lower best score are saved as JPEG files, in a
+            folder for each predicted label: images for the next training. Defaults
+            to `None`.
+        save_button: The name of a pin, such as `"P0"`. A button between it and ground
+            saves what the camera sees. Defaults to `None`.
+
+    Raises:
+        ValueError: If there is no script for that firmware, or an option is invalid.
+    """
+    _check_options(smooth, threshold, roi, save_below, save_button)
+    family = _family(firmware)
+    settings = {
+        **dataclasses.asdict(family),
+        "releases": _span(family.releases),
+        "smooth": smooth,
+        "threshold": threshold,
+        "roi": None if roi is None else tuple(map(int, roi)),
+        "action": action,
+        "saves": save_below is not None or save_button is not None,
+        "save_below": save_below,
+        "save_button": save_button,
+        "save_condition": _save_condition(save_below, save_button),
+    }
+    return _templates().get_template("main.py.jinja").render(settings)
+
+
+def _family(firmware: str) -> _Family:
+    release = firmware.lower().removeprefix("v")
+    release = release if release.count(".") > 1 else release + ".0"
+    for family in _FAMILIES:
+        if release in family.releases:
+            return family
+    raise ValueError(
+        f"No camera script for this firmware. Expected one of: "
+        f"{', '.join(script_releases())}. Received: {firmware!r}. Next step: take the "
+        f"release nearest to the camera's, or update the camera with OpenMV IDE."
+    )
+
+
+def _span(releases: tuple[str, ...]) -> str:
+    return releases[0] if len(releases) == 1 else f"{releases[0]} to {releases[-1]}"
+
+
+def _save_condition(save_below: float | None, save_button: str | None) -> str:
+    """Return when the script saves a picture, as MicroPython."""
+    is_low, is_pressed = "confidence < SAVE_BELOW", "button.value() == 0"  # pulled up
+    if save_below is None:
+        return f"{is_pressed} and is_pause_over()"
+    if save_button is None:
+        return f"{is_low} and is_pause_over()"
+    return f"({is_low} or {is_pressed}) and is_pause_over()"
+
+
+@functools.cache
+def _templates() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("keras_omv"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+
+def _check_options(
+    smooth: int | None,
+    threshold: float | None,
+    roi: Sequence[int] | None,
+    save_below: float | None,
+    save_button: str | None,
+) -> None:
+    if smooth is not None and not (isinstance(smooth, int) and smooth >= 2):
+        raise _option_error("smooth", smooth, "a number of pictures, 2 or more", 5)
+    for name, share in (("threshold", threshold), ("save_below", save_below)):
+        if share is not None and not 0 < share <= 1:
+            raise _option_error(name, share, "a score above 0 and up to 1", 0.6)
+    if roi is not None and not _is_in_frame(tuple(roi)):
+        expected = "x, y, width and height, whole pixels inside the 320x240 frame"
+        raise _option_error("roi", roi, expected, (40, 0, 240, 240))
+    if save_button is not None and not re.fullmatch(r"[A-Za-z0-9_.]+", save_button):
+        raise _option_error("save_button", save_button, "the name of a pin", "P0")
+
+
+def _is_in_frame(roi: tuple[int, ...]) -> bool:
+    if len(roi) != 4 or not all(isinstance(edge, int) for edge in roi):
+        return False
+    x, y, width, height = roi
+    is_inside = x + width <= FRAME_WIDTH and y + height <= FRAME_HEIGHT
+    return is_inside and min(x, y) >= 0 and min(width, height) >= 1
+
+
+def _option_error(
+    name: str, received: object, expected: str, example: object
+) -> ValueError:
+    return ValueError(
+        f"Invalid value received for argument `{name}`. Expected {expected}. "
+        f"Received: {name}={received!r}. Next step: {name}={example!r}, or leave it "
+        f"out."
+    )

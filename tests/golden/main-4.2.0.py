@@ -1,0 +1,150 @@
+# Says what the camera sees. For OpenMV firmware 4.2.0 to 4.2.2; written by keras_omv.
+# Copy main.py, model.tflite and labels.txt to the camera's USB drive, eject it, reset.
+import gc
+import os
+import sys
+import time
+
+MODEL = "model.tflite"
+LABELS = "labels.txt"  # one label a line, in the order of the model's outputs
+TOP = 3  # labels to print for each picture
+SETTLE_MS = 2000  # time for the camera to find its exposure
+FRAME_BUFFERS = 1  # 3 are faster, and leave the model less memory
+
+COPY = ("Copy main.py, %s and %s to the camera's USB drive, eject it and reset the "
+        "camera." % (MODEL, LABELS))
+SHRINK = "Use a smaller one: lower alpha or resolution."
+ADVICE = (  # what to do, by what is in the firmware's error
+    ("find op", "The model has an operation that this firmware lacks. Update the "
+     "camera with OpenMV IDE and export for its new firmware."),
+    ("llocate", "The model needs more RAM than the frame buffers leave. " + SHRINK),
+    ("schema", "The file is damaged or no .tflite model. " + COPY),
+    ("rame buffer", "The model leaves too little memory for pictures. " + SHRINK),
+    ("ixel format", "This camera's sensor does not give what the model needs: export "
+     "it for grey pictures (1 channel) or for colour (3)."),
+)
+
+
+def stop(problem, advice):
+    print("\nSTOPPED: %s\n%s" % (problem, advice))
+    raise SystemExit(1)
+
+
+def advice_for(error, otherwise):
+    if isinstance(error, MemoryError):
+        return "The model is too big for this camera's RAM. " + SHRINK
+    for text, advice in ADVICE:
+        if text in str(error):
+            return advice
+    return otherwise
+
+
+def is_there(path):
+    try:
+        os.stat(path)
+        return True
+    except OSError:
+        return False
+
+
+def read_labels(path):
+    with open(path) as lines:
+        labels = [line.rstrip("\r\n") for line in lines]
+    return [label for label in labels if label]
+
+
+def load(reader, path):
+    gc.collect()
+    try:
+        return reader(path)
+    except (OSError, MemoryError, ValueError, RuntimeError) as error:
+        gc.collect()
+        stop("%s did not load: %s" % (path, error), advice_for(error, COPY))
+
+
+def load_model(path):
+    try:
+        return tf.load(path)
+    except MemoryError:  # too big for the heap:
+        gc.collect()  # keep its weights in the frame buffers' memory
+        return tf.load(path, load_to_fb=True)
+
+
+def input_size(model):
+    return model.input_width(), model.input_height(), model.input_channels()
+
+
+def classify(model, picture):
+    scores = model.classify(picture)[0].output()
+    # These releases misread int8 outputs: negative ones come out 256 steps too high.
+    step = model.output_scale()
+    highest = (127.5 - model.output_zero_point()) * step
+    return [score - 256 * step if score > highest else score for score in scores]
+
+
+def one_for_each(labels, scores):
+    if len(scores) == 1 and len(labels) == 2:  # one sigmoid for two labels
+        return [1 - scores[0], scores[0]]
+    if len(scores) != len(labels):
+        stop("%s has %d labels, the model has %d outputs"
+             % (LABELS, len(labels), len(scores)),
+             "Copy %s and %s from the same folder." % (MODEL, LABELS))
+    return scores
+
+
+def window(frame_width, frame_height, width, height):
+    # The middle part that has the model's shape: the firmware then only scales it.
+    # Other shapes are cropped by some releases and stretched by others.
+    x = y = 0
+    part_width = min(frame_width, frame_height * width // height)
+    part_height = min(frame_height, frame_width * height // width)
+    x += (frame_width - part_width) // 2
+    y += (frame_height - part_height) // 2
+    return x, y, part_width, part_height
+
+
+def start_camera(width, height, channels):
+    sensor.reset()
+    sensor.set_pixformat(sensor.RGB565 if channels == 3 else sensor.GRAYSCALE)
+    sensor.set_framesize(sensor.QVGA)  # 320x240
+    sensor.set_windowing(window(sensor.width(), sensor.height(), width, height))
+    sensor.set_framebuffers(FRAME_BUFFERS)
+    sensor.skip_frames(time=SETTLE_MS)
+    return sensor
+
+
+try:
+    import sensor
+    import tf
+    tf.load  # what other releases lack
+except (ImportError, AttributeError) as error:
+    stop("this main.py is for firmware 4.2.0 to 4.2.2: %s" % error,
+         "Update the camera with OpenMV IDE (press Connect), or export for the "
+         "firmware that it has.")
+
+# The model comes first: the camera's frame buffers take what memory it leaves.
+gc.collect()
+print("Free heap: %d bytes" % gc.mem_free())
+if not is_there(MODEL):
+    stop("%s is not in %s" % (MODEL, os.getcwd()), COPY)
+labels = load(read_labels, LABELS)
+model = load(load_model, MODEL)
+gc.collect()
+print("The model takes %d bytes of RAM. Free heap: %d bytes"
+      % (model.ram(), gc.mem_free()))
+
+try:
+    camera = start_camera(*input_size(model))
+    clock = time.clock()
+    while True:
+        clock.tick()
+        picture = camera.snapshot()
+        scores = one_for_each(labels, classify(model, picture))
+        best = sorted(zip(scores, labels), reverse=True)[:TOP]
+        text = ", ".join("%s %.2f" % (name, score) for score, name in best)
+        print("%s | %.1f fps" % (text, clock.fps()))
+except (OSError, MemoryError, ValueError, RuntimeError, AttributeError) as error:
+    gc.collect()
+    sys.print_exception(error)
+    stop("the camera stopped: %s" % error,
+         advice_for(error, "Reset the camera. If it stops again, check its sensor."))
