@@ -8,38 +8,23 @@ folds without falling back to float where a gamma is 0; and it takes 0.1 seconds
 so that accuracy on the device's arithmetic can be watched during training.
 
 Arithmetic: the TensorFlow Lite 8-bit quantization specification. Weights are
-symmetric, bias scale = input scale x weight scale, softmax and sigmoid put out
-1/256 and -128, tanh 1/128 and 0.
+symmetric (folding.py), bias scale = input scale x weight scale, softmax and sigmoid
+put out 1/256 and -128, tanh 1/128 and 0.
 """
 
-import math
 from typing import Any
 
 import numpy as np
 
 from keras_omv.builder import ACTIVATIONS, NetworkBuilder, convolution_options
-from keras_omv.calls import layer_affine
 from keras_omv.errors import TrainingDivergedError
+from keras_omv.folding import integer_weights
 from keras_omv.graph import FIXED, Step
+from keras_omv.inference import FIXED_QUANTIZATIONS
 from keras_omv.network import Network
-from keras_omv.quantization import (
-    INT8_MIN,
-    activation_quantization,
-    kernel_axes,
-    weight_quantization,
-)
 from keras_omv.view import QuantizedView
 
-_FIXED_OUTPUTS = {
-    "softmax": (1 / 256, INT8_MIN),
-    "sigmoid": (1 / 256, INT8_MIN),
-    "tanh": (1 / 128, 0),
-}
 _FIXED_KINDS = {"softmax": "SOFTMAX", "sigmoid": "LOGISTIC", "tanh": "TANH"}
-# A bias keeps one bit in reserve below int32's limit for the sum it starts.
-_BIAS_LIMIT = 2.0**30
-# Products below this share of an output step are too small to count.
-_NEGLIGIBLE = 2.0**-20
 
 
 def lower(view: QuantizedView) -> Network:
@@ -65,7 +50,6 @@ class _Lowering:
     def __init__(self, view: QuantizedView) -> None:
         self._view = view
         self._graph = view.graph
-        self._ranges = view.get_ranges()
         self._builder = NetworkBuilder()
         self._values: dict[int, int] = {}
 
@@ -83,57 +67,29 @@ class _Lowering:
     # Steps, by their kinds. Each returns the tensor of the step's output.
 
     def _conv(self, step: Step) -> int:
-        kernel, bias, scales = self._folded(step)
-        weights = np.transpose(kernel, (3, 0, 1, 2))
-        return self._convolution("CONV_2D", step, weights, scales, bias, axis=0)
+        return self._weighted("CONV_2D", step, self._source(step), step.shape)
 
     def _depthwise(self, step: Step) -> int:
-        kernel, bias, scales = self._folded(step)
-        weights = kernel.reshape(1, *kernel.shape[:2], -1)
-        options = {"depth_multiplier": kernel.shape[3]}
-        return self._convolution(
-            "DEPTHWISE_CONV_2D", step, weights, scales, bias, axis=3, **options
+        source = self._source(step)
+        multiplier = step.kernel.shape[3]
+        return self._weighted(
+            "DEPTHWISE_CONV_2D", step, source, step.shape, depth_multiplier=multiplier
         )
 
     def _dense(self, step: Step) -> int:
-        kernel, bias, scales = self._folded(step)
-        if step.per_channel:
-            return self._dense_as_convolution(step, kernel, bias, scales)
-        output = self._output(step)
-        inputs = self._weighted_inputs(
-            step, self._source(step), output, kernel.T, scales, bias, axis=0
-        )
-        options = {"activation": ACTIVATIONS[step.activation]}
-        return self._builder.op("FULLY_CONNECTED", inputs, output, **options)
-
-    def _dense_as_convolution(
-        self, step: Step, kernel: np.ndarray, bias: np.ndarray, scales: np.ndarray
-    ) -> int:
-        source = self._reshaped(self._source(step), (1, 1, kernel.shape[0]))
-        output = self._output(step, shape=(1, 1, *step.shape))
-        weights = kernel.T[:, None, None, :]
-        inputs = self._weighted_inputs(
-            step, source, output, weights, scales, bias, axis=0
-        )
-        self._builder.op("CONV_2D", inputs, output, **_options(step))
-        return self._reshaped(output, step.shape)
+        source = self._source(step)
+        if not step.per_channel:
+            return self._weighted("FULLY_CONNECTED", step, source, step.shape)
+        pixel = self._reshaped(source, (1, 1, step.kernel.shape[0]))
+        scores = self._weighted("CONV_2D", step, pixel, (1, 1, *step.shape))
+        return self._reshaped(scores, step.shape)
 
     def _affine(self, step: Step) -> int:
-        """A scale and offset per channel, as a 1x1 depthwise convolution."""
-        channels = step.shape[-1]
-        scale, offset = layer_affine(step.layer)
-        scale = np.broadcast_to(scale, (channels,))
-        bias = np.broadcast_to(offset, (channels,))
-        weights = np.where(scale < 0, -127, 127).astype("int8")
-        scales = np.abs(scale) / np.float32(127)
-        square = (1, 1, channels) if len(step.shape) == 1 else step.shape
+        square = (1, 1, *step.shape) if len(step.shape) == 1 else step.shape
         source = self._reshaped(self._source(step), square)
-        output = self._output(step, shape=square)
-        inputs = self._weighted_inputs(
-            step, source, output, weights.reshape(1, 1, 1, -1), scales, bias, axis=3
+        output = self._weighted(
+            "DEPTHWISE_CONV_2D", step, source, square, depth_multiplier=1
         )
-        options = {**_options(step), "depth_multiplier": 1}
-        self._builder.op("DEPTHWISE_CONV_2D", inputs, output, **options)
         return self._reshaped(output, step.shape)
 
     def _add(self, step: Step) -> int:
@@ -193,8 +149,9 @@ class _Lowering:
 
     def _fixed(self, kind: str, name: str, source: int) -> int:
         shape = self._builder.tensors[source].shape[1:]
+        fixed = FIXED_QUANTIZATIONS[kind]
         output = self._builder.activation(
-            f"{name}/{kind}", shape, *_FIXED_OUTPUTS[kind]
+            f"{name}/{kind}", shape, fixed.scale, fixed.zero_point
         )
         options = {"beta": 1.0} if kind == "softmax" else {}
         return self._builder.op(_FIXED_KINDS[kind], (source,), output, **options)
@@ -218,81 +175,29 @@ class _Lowering:
         inputs = (self._source(step), axes)
         return self._builder.op(kind, inputs, self._output(step), keep_dims=keep)
 
-    def _convolution(
-        self,
-        kind: str,
-        step: Step,
-        weights: np.ndarray,
-        scales: np.ndarray,
-        bias: np.ndarray,
-        *,
-        axis: int,
-        **options: Any,
+    def _weighted(
+        self, kind: str, step: Step, source: int, shape: tuple[int, ...], **options: Any
     ) -> int:
-        output = self._output(step)
-        inputs = self._weighted_inputs(
-            step, self._source(step), output, weights, scales, bias, axis=axis
+        """A convolution or dense layer, with its weights and bias."""
+        output = self._output(step, shape=shape)
+        source_scale, output_scale = (
+            self._builder.tensors[tensor].scales[0] for tensor in (source, output)
         )
-        return self._builder.op(kind, inputs, output, **_options(step), **options)
-
-    def _folded(self, step: Step) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Int8 kernel, real bias and weight scales, batch normalization folded.
-
-        The int8 values are those of the unfolded kernel, as in training: a factor
-        per channel changes a channel's scale, not its rounding.
-        """
-        kernel = _numpy(step.kernel, step.name)
-        axes = kernel_axes(step.kind, per_channel=step.per_channel)
-        values, scales = weight_quantization(kernel, axes)
-        scales = scales.reshape(-1)
-        # A bias is written even where it is zero: LiteRT's optimized depthwise
-        # kernel crashes without one.
-        channels = (
-            math.prod(kernel.shape[-2:])
-            if step.kind == "depthwise"
-            else kernel.shape[-1]
-        )
-        bias = np.zeros(channels, "float32")
-        if step.bias is not None:
-            bias = _numpy(step.bias, step.name)
-        if step.batch_norm is None:
-            return values, bias, scales
-        gain, offset = layer_affine(step.batch_norm)
-        _check_finite(gain, step.name)
-        signs = np.where(gain < 0, -1, 1).astype("int8")
-        signs = signs.reshape(kernel.shape[2:]) if step.kind == "depthwise" else signs
-        return values * signs, bias * gain + offset, scales * np.abs(gain)
-
-    def _weighted_inputs(
-        self,
-        step: Step,
-        source: int,
-        output: int,
-        weights: np.ndarray,
-        scales: np.ndarray,
-        bias: np.ndarray,
-        *,
-        axis: int,
-    ) -> tuple[int, ...]:
-        """The input tensors of a weighted operation: image, weights and bias."""
-        source_scale = self._builder.tensors[source].scales[0]
-        output_scale = self._builder.tensors[output].scales[0]
+        _check_variables(step)
+        weights = integer_weights(step, source_scale, output_scale)
+        scales, bias = weights.scales.numpy(), weights.bias.numpy()
         _check_finite(bias, step.name)
-        limits = np.abs(bias) / (source_scale * _BIAS_LIMIT)
-        limits = limits if scales.size > 1 else np.max(limits)
-        floor = np.maximum(limits, output_scale / source_scale * _NEGLIGIBLE)
-        raised = np.maximum(scales, floor).astype("float32")
-        shape = [1] * weights.ndim
-        shape[axis] = raised.size
-        ratio = (scales / raised).reshape(shape)
-        weights = np.rint(weights * ratio).astype("int8")
-        bias_scales = source_scale * raised
-        quantized = np.rint(bias / bias_scales.astype("float64")).astype("int32")
-        return (
+        kernel, axis = _in_file_order(kind, weights.kernel.numpy().astype("int8"))
+        inputs = (
             source,
-            self._builder.weights(step.name, weights, raised, axis=axis),
-            self._builder.bias(step.name, quantized, bias_scales),
+            self._builder.weights(step.name, kernel, scales, axis=axis),
+            self._builder.bias(step.name, bias.astype("int32"), source_scale * scales),
         )
+        if kind == "FULLY_CONNECTED":
+            options = {"activation": ACTIVATIONS[step.activation]}
+        else:
+            options = {**_options(step), **options}
+        return self._builder.op(kind, inputs, output, **options)
 
     def _source(self, step: Step) -> int:
         return self._values[step.inputs[0]]
@@ -304,10 +209,10 @@ class _Lowering:
         return self._builder.activation(step.name, shape or step.shape, *quantization)
 
     def _quantization(self, owner: int) -> tuple[Any, int]:
-        if owner in self._ranges:
-            low, high = self._ranges[owner]
-            _check_finite(np.array([low, high]), "an activation range")
-            return activation_quantization(low, high)
+        quantizer = self._view.quantizers.get(owner)
+        if quantizer is not None:
+            _check_finite(np.array(quantizer.range), "an activation range")
+            return quantizer.quantization
         tensor = self._builder.tensors[self._values[owner]]
         return tensor.scales[0], int(tensor.zero_points[0])
 
@@ -345,10 +250,21 @@ def _options(step: Step) -> dict[str, Any]:
     )
 
 
-def _numpy(variable: Any, name: str) -> np.ndarray:
-    values = np.asarray(variable, "float32")
-    _check_finite(values, name)
-    return values
+def _in_file_order(kind: str, kernel: np.ndarray) -> tuple[np.ndarray, int]:
+    """A kernel as TFLite lays it out, and the axis of its output channels."""
+    if kind == "DEPTHWISE_CONV_2D":
+        return kernel.reshape(1, *kernel.shape[:2], -1), 3
+    outputs_first = np.moveaxis(kernel, -1, 0)
+    if kind == "CONV_2D" and kernel.ndim == 2:
+        outputs_first = outputs_first[:, None, None, :]
+    return outputs_first, 0
+
+
+def _check_variables(step: Step) -> None:
+    norm = [] if step.batch_norm is None else step.batch_norm.weights
+    for variable in (step.kernel, step.bias, *norm):
+        if variable is not None:
+            _check_finite(np.asarray(variable), step.name)
 
 
 def _check_finite(values: np.ndarray, name: str) -> None:

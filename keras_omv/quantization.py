@@ -1,13 +1,8 @@
-"""Int8 fake quantization, and the quantized view of a model.
+"""Layers that round activations and pixels to int8 steps during training.
 
-Weights are symmetric: q = round(w / scale), scale = max|w| / 127, per output
-channel, for dense layers per tensor. Activations are asymmetric on 256 levels
-that include zero. The gradient of rounding is taken as 1 (straight-through
+The gradient of rounding is taken as 1 inside an activation's range (straight-through
 estimator, Bengio et al. 2013, arXiv:1308.3432), as in Jacob et al. 2018
 (arXiv:1712.05877).
-
-The functions on NumPy arrays are the ones that the export uses, so that the file
-holds what the training saw.
 """
 
 from typing import Any
@@ -16,111 +11,19 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_omv.errors import UnsupportedModelError
+from keras_omv.scales import (
+    INT8_MIN,
+    Quantization,
+    activation_quantization,
+    pixel_quantization,
+    pixel_zero_point,
+    range_quantization,
+)
 
-INT8_MIN, INT8_MAX = -128, 127
 # The narrowest activation range. TFLM aborts where a scale underflows.
 MINIMUM_RANGE = 1e-3
 # In steps: more than float32 errs about a half, less than means of windows differ.
 _HALF_MARGIN = 1e-3
-
-
-def pixel_quantization(scale: float, offset: float) -> tuple[np.float32, int]:
-    """The input quantization that makes camera pixel p the int8 value p - 128.
-
-    The firmware feeds pixel - 128 whatever the model's input scale is
-    (py_image.c, releases 4.0 to 5.0), so this one is the only correct one.
-
-    Args:
-        scale: With `offset`, what the preprocessing makes of pixel p:
-            `scale * p + offset`.
-        offset: See `scale`.
-
-    Returns:
-        Scale and zero point of the input tensor. For [-1, 1] the exact zero point
-        is -0.5; it becomes -1, and the network sees half a grey level less.
-
-    Raises:
-        UnsupportedModelError: If 0, the value of padding, is no pixel's value.
-    """
-    zero_point = int(np.floor(_zero_point(scale, offset)))
-    if not INT8_MIN <= zero_point <= INT8_MAX:
-        raise UnsupportedModelError(
-            "Expected preprocessing that makes some grey level 0, the value that "
-            "padding has. Received: pixels 0 to 255 become "
-            f"{offset:g} to {255 * scale + offset:g}. Rescale to [0, 1] or [-1, 1]."
-        )
-    return np.float32(scale), zero_point
-
-
-def _zero_point(scale: Any, offset: Any) -> Any:
-    # Just below a half, so that halves fall the same way in float32 and float64.
-    return INT8_MIN - offset / scale + 0.499
-
-
-def activation_quantization(low: float, high: float) -> tuple[np.float32, int]:
-    """Scale and zero point of an activation range, as TensorFlow nudges it.
-
-    Args:
-        low: Lower end of the range, at most 0.
-        high: Upper end of the range, at least 0.
-
-    Returns:
-        The scale and the zero point in -128..127 that represent 0 exactly.
-
-    Reference:
-        `Nudge` in tensorflow/core/kernels/fake_quant_ops_functor.h, float32.
-    """
-    low32, high32 = np.float32(low), np.float32(high)
-    scale = np.float32((high32 - low32) / np.float32(255))
-    zero_point = np.float32(0) - low32 / scale
-    nudged = int(np.clip(np.floor(zero_point + np.float32(0.5)), 0, 255))
-    return scale, nudged + INT8_MIN
-
-
-def weight_quantization(
-    kernel: np.ndarray, axes: tuple[int, ...]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Int8 weights and their scales.
-
-    Args:
-        kernel: Float32 weights.
-        axes: The axes that share a scale.
-
-    Returns:
-        Int8 weights of the kernel's shape and float32 scales with `axes` kept
-        as 1. A channel of zeros has scale 0.
-    """
-    limit = np.max(np.abs(kernel), axis=axes, keepdims=True)
-    scales = (limit / np.float32(INT8_MAX)).astype("float32")
-    safe = np.where(scales > 0, scales, np.float32(1))
-    return np.rint(kernel / safe).astype("int8"), scales
-
-
-def kernel_axes(kind: str, *, per_channel: bool) -> tuple[int, ...]:
-    """The axes of a kernel that share a scale, by the kind of its step."""
-    if kind == "conv":
-        return (0, 1, 2)
-    if kind == "depthwise":
-        return (0, 1)
-    return (0,) if per_channel else (0, 1)
-
-
-def fake_quantize_kernel(kernel: Any, axes: tuple[int, ...]) -> Any:
-    """Rounds a kernel to int8 steps, with the gradient passed straight through.
-
-    Args:
-        kernel: Float32 weights.
-        axes: The axes that share a scale.
-
-    Returns:
-        A tensor of the kernel's shape whose zeros are where the kernel's are.
-    """
-    kernel = tf.convert_to_tensor(kernel)
-    limit = tf.reduce_max(tf.abs(kernel), axis=axes, keepdims=True)
-    scales = tf.stop_gradient(limit / INT8_MAX)
-    rounded = tf.round(tf.math.divide_no_nan(kernel, scales)) * scales
-    return kernel + tf.stop_gradient(rounded - kernel)
 
 
 @keras.saving.register_keras_serializable(package="keras_omv")
@@ -190,6 +93,10 @@ class FakeQuantize(keras.layers.Layer):
     def _high(self) -> Any:
         return tf.maximum(self.maximum, self.minimum + MINIMUM_RANGE)
 
+    def quantization_tensors(self) -> Quantization:
+        """Scale and zero point of the range as it is, for use in a graph."""
+        return range_quantization(tf.convert_to_tensor(self.minimum), self._high())
+
     def widen(self, inputs: Any) -> None:
         """Takes the extremes of a calibration batch into the range."""
         low, high = _extremes(inputs)
@@ -212,6 +119,11 @@ class FakeQuantize(keras.layers.Layer):
         low = self.minimum.numpy()
         high = np.maximum(self.maximum.numpy(), low + np.float32(MINIMUM_RANGE))
         return float(low), float(high)
+
+    @property
+    def quantization(self) -> tuple[np.float32, int]:
+        """Scale and zero point of the range as it is used."""
+        return activation_quantization(*self.range)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape
@@ -276,12 +188,24 @@ class PixelQuantize(keras.layers.Layer):
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         if training and self.input_range is None:
             self.detect(inputs)
-        scale = (self.high - self.low) / 255.0 * self.scale
-        offset = self.low * self.scale + self.offset
-        pixels = tf.round((inputs - offset) / scale)
-        pixels = tf.clip_by_value(pixels, 0.0, 255.0)
-        zero_point = tf.floor(_zero_point(scale, offset))
-        return (pixels + (float(INT8_MIN) - zero_point)) * scale
+        return self.steps(inputs) * self.quantization_tensors().scale
+
+    def steps(self, inputs: Any) -> Any:
+        """The int8 pixels of an image, less their zero point, as float32."""
+        scale, offset = (tf.cast(x, tf.float32) for x in self._affine())
+        pixels = tf.clip_by_value(tf.round((inputs - offset) / scale), 0.0, 255.0)
+        return pixels + (float(INT8_MIN) - self.quantization_tensors().zero_point)
+
+    def quantization_tensors(self) -> Quantization:
+        """Scale and zero point of the network's input, for use in a graph."""
+        scale, offset = self._affine()
+        zero_point = tf.floor(pixel_zero_point(scale, offset))
+        return Quantization(tf.cast(scale, tf.float32), tf.cast(zero_point, tf.float32))
+
+    def _affine(self) -> tuple[Any, Any]:
+        """What pixel p becomes, scale * p + offset, in float64 as in the file."""
+        low, high = (tf.cast(x, tf.float64) for x in (self.low, self.high))
+        return (high - low) / 255 * self.scale, low * self.scale + self.offset
 
     def detect(self, inputs: Any) -> None:
         """Takes the range from a batch, unless one is known already."""

@@ -2,7 +2,8 @@
 
 A view shares every variable with the user's model and adds only activation
 ranges. Training with fake quantization, calibration, evaluation and export all
-go through it, so what is trained is what is shipped.
+go through it, so what is trained is what is shipped. Training rounds in float32,
+which has gradients; inference computes what the camera computes (inference.py).
 """
 
 import inspect
@@ -16,14 +17,11 @@ import tensorflow as tf
 from keras_omv.errors import DatasetError
 from keras_omv.fusion import build_graph
 from keras_omv.graph import FIXED, PASSING, WEIGHTED, Graph, Step
-from keras_omv.quantization import (
-    FakeQuantize,
-    PixelQuantize,
-    fake_quantize_kernel,
-    kernel_axes,
-)
+from keras_omv.inference import FIXED_QUANTIZATIONS, IntegerInference, apply_kernel
+from keras_omv.quantization import FakeQuantize, PixelQuantize
+from keras_omv.scales import Quantization, fake_quantize_kernel, kernel_axes
 
-Mode = Literal["train", "infer", "calibrate"]
+Mode = Literal["train", "calibrate"]
 _FINAL = {
     "softmax": keras.ops.softmax,
     "sigmoid": keras.ops.sigmoid,
@@ -84,12 +82,13 @@ class QuantizedView:
 
         Args:
             inputs: Shape `(batch, height, width, channels)`, as for the model.
-            training: Whether ranges and batch statistics follow the batch.
+            training: Whether ranges and batch statistics follow the batch. Without,
+                the result is the camera's, and has no gradient.
 
         Returns:
             Shape `(batch, classes)`.
         """
-        return self._run(inputs, "train" if training else "infer")
+        return self._run(inputs, "train") if training else self._infer(inputs)
 
     def calibrate(self, batches: Iterable[Any]) -> int:
         """Sets the ranges to the extremes over some batches, without training.
@@ -157,6 +156,15 @@ class QuantizedView:
             self.quantizers[value].minimum.assign(low)
             self.quantizers[value].maximum.assign(high)
 
+    def quantizations(self) -> dict[int, Quantization]:
+        """Scale and zero point of every value by its number, for use in a graph."""
+        found = {q: self.quantizers[q].quantization_tensors() for q in self.quantizers}
+        found[self.graph.input_value] = self.pixels.quantization_tensors()
+        for step in self.graph.steps:
+            if step.kind in FIXED:
+                found[step.output] = FIXED_QUANTIZATIONS[step.kind]
+        return {value: found[owner] for value, owner in self.owners.items()}
+
     def _make_quantizers(self, momentum: float) -> dict[int, FakeQuantize]:
         fixed = {step.output for step in self.graph.steps if step.kind in FIXED}
         fixed.add(self.graph.input_value)
@@ -166,18 +174,25 @@ class QuantizedView:
             quantizers[value].build(None)
         return quantizers
 
+    def _infer(self, inputs: Any) -> Any:
+        run = IntegerInference(self.graph, self.quantizations())
+        return run(self.pixels.steps(self._preprocessed(inputs, training=False)))
+
     def _run(self, inputs: Any, mode: Mode) -> Any:
-        # Keras takes the image of a model by itself, in a list or in a dictionary.
-        x = tf.cast(tf.nest.flatten(inputs)[0], tf.float32)
-        for layer in self.graph.preprocessing:
-            x = _call(layer, x, mode)
-        learns = mode != "infer"
-        values = {self.graph.input_value: self.pixels(x, training=learns)}
+        x = self._preprocessed(inputs, training=mode == "train")
+        values = {self.graph.input_value: self.pixels(x, training=True)}
         for step in self.graph.steps:
             sources = [values[value] for value in step.inputs]
             result = self._compute(step, sources, mode)
             values[step.output] = self._quantize(step, result, mode)
         return values[self.graph.output]
+
+    def _preprocessed(self, inputs: Any, *, training: bool) -> Any:
+        # Keras takes the image of a model by itself, in a list or in a dictionary.
+        x = tf.cast(tf.nest.flatten(inputs)[0], tf.float32)
+        for layer in self.graph.preprocessing:
+            x = _call(layer, x, training=training)
+        return x
 
     def _compute(self, step: Step, sources: list[Any], mode: Mode) -> Any:
         if step.kind in WEIGHTED:
@@ -189,7 +204,7 @@ class QuantizedView:
         elif step.kind in _FINAL:
             x = _FINAL[step.kind](sources[0])
         elif step.layer is not None:
-            x = _call(step.layer, sources[0], mode)
+            x = _call(step.layer, sources[0], training=mode == "train")
         else:
             x = sources[0]
         return _ACTIVATIONS[step.activation](x)
@@ -199,11 +214,11 @@ class QuantizedView:
         if mode != "calibrate":
             axes = kernel_axes(step.kind, per_channel=step.per_channel)
             kernel = fake_quantize_kernel(kernel, axes)
-        x = _apply_kernel(step, x, kernel)
+        x = apply_kernel(step, x, kernel)
         if step.bias is not None:
             x = x + step.bias
         if step.batch_norm is not None:
-            x = _call(step.batch_norm, x, mode)
+            x = _call(step.batch_norm, x, training=mode == "train")
         return x
 
     def _quantize(self, step: Step, x: Any, mode: Mode) -> Any:
@@ -223,33 +238,18 @@ class QuantizedView:
         return quantizer(x, training=mode == "train")
 
 
-def _call(layer: Any, x: Any, mode: Mode) -> Any:
+def _call(layer: Any, x: Any, *, training: bool) -> Any:
     """Calls one of the user's layers.
 
     As in Keras' own `fit`, all layers train: there a `training=False` that was fixed
     in a call does not count (keras-team/keras#20285), `trainable=False` does.
     """
-    training = mode == "train"
     return layer(x, training=training) if _takes_training(layer) else layer(x)
 
 
 def _takes_training(layer: Any) -> bool:
     function = layer.call if isinstance(layer, keras.Layer) else layer
     return "training" in inspect.signature(function).parameters
-
-
-def _apply_kernel(step: Step, x: Any, kernel: Any) -> Any:
-    if step.kind == "dense":
-        return tf.matmul(x, kernel)
-    apply = keras.ops.conv if step.kind == "conv" else keras.ops.depthwise_conv
-    return apply(
-        x,
-        kernel,
-        strides=step.strides,
-        padding=step.padding,
-        data_format="channels_last",
-        dilation_rate=step.dilation,
-    )
 
 
 def batches_of(data: Any, *, batch_size: int = 32, limit: int = 512) -> Iterator[Any]:

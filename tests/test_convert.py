@@ -20,7 +20,7 @@ from keras_omv.convert import lower
 from keras_omv.errors import TrainingDivergedError
 from keras_omv.graph import FIXED, PASSING
 from keras_omv.mobilenet import MobileNetV2
-from keras_omv.quantization import activation_quantization, fake_quantize_kernel
+from keras_omv.scales import activation_quantization, fake_quantize_kernel
 from keras_omv.view import QuantizedView
 
 SHALLOW = [name for name in models.MODELS if name != models.DEEP]

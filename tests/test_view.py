@@ -12,7 +12,7 @@ import tensorflow as tf
 from keras import layers
 
 from keras_omv.errors import UnsupportedModelError
-from keras_omv.quantization import (
+from keras_omv.scales import (
     fake_quantize_kernel,
     kernel_axes,
     weight_quantization,
@@ -27,7 +27,7 @@ def probabilities(output):
     if output.shape[-1] == 1:
         inside = output.min() >= 0 and output.max() <= 1
         return output if inside else 1 / (1 + np.exp(-output))
-    if np.allclose(output.sum(axis=-1), 1, atol=1e-3):
+    if np.allclose(output.sum(axis=-1), 1, atol=0.02):  # In steps of 1/256.
         return output
     return np.asarray(tf.nn.softmax(output))
 
@@ -101,7 +101,7 @@ def test_weights_are_rounded_to_127_symmetric_steps(kind, seed, magnitude):
     kernel = (generator.normal(size=shape) * 10.0**magnitude).astype("float32")
     kernel[generator.random(shape) < 0.3] = 0
     axes = kernel_axes(kind.split()[0], per_channel=kind != "dense")
-    values, scales = weight_quantization(kernel, axes)
+    values, scales = (x.numpy() for x in weight_quantization(kernel, axes))
     rounded = fake_quantize_kernel(kernel, axes).numpy()
     largest = np.abs(kernel).max(axis=axes, keepdims=True)
     np.testing.assert_allclose(scales * 127, largest, rtol=1e-6)
@@ -117,7 +117,7 @@ def test_weights_are_rounded_to_127_symmetric_steps(kind, seed, magnitude):
 def test_a_channel_of_zeros_stays_zero():
     kernel = np.ones((3, 3, 2, 2), "float32")
     kernel[..., 1] = 0
-    values, scales = weight_quantization(kernel, (0, 1, 2))
+    values, scales = (x.numpy() for x in weight_quantization(kernel, (0, 1, 2)))
     np.testing.assert_array_equal(scales.ravel(), np.float32([1 / 127, 0]))
     np.testing.assert_array_equal(values[..., 1], 0)
     np.testing.assert_array_equal(fake_quantize_kernel(kernel, (0, 1, 2)), kernel)
