@@ -11,6 +11,7 @@ it that the `ai-edge-litert` package ships.
 """
 
 import collections
+from collections.abc import Hashable
 from typing import Any
 
 import flatbuffers
@@ -21,9 +22,12 @@ from keras_omv.network import Network, Op, Tensor
 from keras_omv.reader import FILE_IDENTIFIER, SCHEMA_VERSION
 from keras_omv.reader import read as read
 
-# `force_align: 16` of the schema's Buffer.data. The firmware maps a file from
-# ROMFS as it lies there, so that weights keep the alignment they have in the file.
+# Of weights: `force_align: 16` of the schema's Buffer.data. The firmware maps a file
+# from ROMFS as it lies there, so that weights keep the alignment they have in the file.
 DATA_ALIGNMENT = 16
+# Of biases and other int32: kernels load one at a time, or four by MVE's VLDRW.32
+# (CMSIS-NN, arm_nn_depthwise_conv_s8_core.c), which asks for the alignment of one.
+INT32_ALIGNMENT = 4
 
 _PADDINGS = ("SAME", "VALID")
 _ACTIVATIONS = ("NONE", "RELU", "RELU_N1_TO_1", "RELU6")
@@ -108,6 +112,10 @@ def _option_code(key: str, value: Any) -> Any:
     return value
 
 
+def _raw(values: Any, dtype: str | None = None) -> bytes:
+    return np.asarray(values, dtype).tobytes()
+
+
 class _Writer:
     """Builds the file back to front, as flatbuffers are."""
 
@@ -115,21 +123,21 @@ class _Writer:
         self._network = network
         self._desktop = desktop
         self._builder = flatbuffers.Builder(1 << 16)
-        # Equal vectors that depend on the architecture alone are written once.
-        self._shared: dict[bytes, int] = {}
+        # What depends on the architecture alone is written once where it is equal.
+        self._shared: dict[Hashable, int] = {}
+        self._scales: dict[int, int] = {}
         # The most frequent operator comes first: code 0 is left out of its operations.
         counts = collections.Counter(op.kind for op in network.ops)
         self._kinds = sorted(counts, key=lambda kind: (-counts[kind], kind))
-        self._buffers = [i for i, t in enumerate(network.tensors) if t.is_constant]
+        self._quantizations: dict[int, int | None] = {}
+        indices = range(len(network.tensors))
+        self._constants = [i for i in indices if network.tensors[i].is_constant]
 
     def write(self) -> bytes:
         builder = self._builder
-        # Buffers are written first and so lie last: the tables before them have
-        # an even alignment whatever the weights' sizes are.
-        buffers = self._tables(
-            [self._buffer(None)]
-            + [self._buffer(self._network.tensors[i].data) for i in self._buffers]
-        )
+        buffers = self._aligned()
+        for index in self._constants:
+            self._quantizations[index] = self._quantization(index)
         codes = self._tables([self._operator_code(kind) for kind in self._kinds])
         graphs = self._tables([self._subgraph()])
         schema.ModelStart(builder)
@@ -140,15 +148,41 @@ class _Writer:
         builder.Finish(schema.ModelEnd(builder), file_identifier=FILE_IDENTIFIER)
         return bytes(builder.Output())
 
-    def _buffer(self, data: np.ndarray | None) -> int:
-        builder = self._builder
-        offset = None
+    def _aligned(self) -> int:
+        """Writes what is aligned to more than 4 bytes, and returns all buffers.
+
+        Written first, it lies last, and nothing before it is padded. Each step leaves
+        the alignment that the next one needs: 32 bytes of quantization for an
+        activation, 12 of zero point for the weights, 12 of count and buffer before
+        the values of each constant.
+        """
+        tensors = self._network.tensors
+        for index, tensor in enumerate(tensors):
+            if not tensor.is_constant:
+                self._quantizations[index] = self._quantization(index)
+        self._vector(bytes(8), 8, shared=True)
+        order = sorted(self._constants, key=lambda i: tensors[i].dtype == "int32")
+        buffers = {index: self._constant(index) for index in order}
+        empty = self._buffer(None)
+        return self._tables([empty, *(buffers[index] for index in self._constants)])
+
+    def _constant(self, index: int) -> int:
+        """Writes scales and values of a constant and returns its buffer.
+
+        Two counts and a buffer are 16 bytes: with the scales of 4, 8, 12 ... channels
+        between them, weights follow each other without padding.
+        """
+        tensor = self._network.tensors[index]
+        if self._is_quantized(tensor):
+            self._scale(index)
+        alignment = INT32_ALIGNMENT if tensor.dtype == "int32" else DATA_ALIGNMENT
+        return self._buffer(self._vector(_raw(tensor.data), 1, alignment=alignment))
+
+    def _buffer(self, data: int | None) -> int:
+        schema.BufferStart(self._builder)
         if data is not None:
-            offset = self._vector(data.tobytes(), 1, alignment=DATA_ALIGNMENT)
-        schema.BufferStart(builder)
-        if offset is not None:
-            schema.BufferAddData(builder, offset)
-        return self._end(schema.BufferEnd(builder))
+            schema.BufferAddData(self._builder, data)
+        return self._end(schema.BufferEnd(self._builder))
 
     def _operator_code(self, kind: str) -> int:
         version = _OPERATORS[kind][0]
@@ -162,10 +196,7 @@ class _Writer:
 
     def _subgraph(self) -> int:
         network, builder = self._network, self._builder
-        quantizations = self._quantizations()
-        tensors = self._tables(
-            [self._tensor(i, quantizations[i]) for i in range(len(network.tensors))]
-        )
+        tensors = self._tables([self._tensor(i) for i in range(len(network.tensors))])
         ops = self._tables([self._operator(op) for op in network.ops])
         inputs = self._int32_vector(network.inputs)
         outputs = self._int32_vector(network.outputs)
@@ -176,37 +207,25 @@ class _Writer:
         schema.SubGraphAddOperators(builder, ops)
         return self._end(schema.SubGraphEnd(builder))
 
-    def _quantizations(self) -> dict[int, int | None]:
-        """Writes all quantization parameters, those of the activations first.
-
-        Only their zero points are aligned to 8. In a row of their own they stay
-        aligned without padding, each 32 bytes with its scale.
-        """
-        tensors = self._network.tensors
-        order = sorted(range(len(tensors)), key=lambda i: tensors[i].is_constant)
-        return {index: self._quantization(tensors[index]) for index in order}
-
-    def _tensor(self, index: int, quantization: int | None) -> int:
+    def _tensor(self, index: int) -> int:
         tensor, builder = self._network.tensors[index], self._builder
+        quantization = self._quantizations[index]
         name = builder.CreateString(tensor.name) if self._desktop else None
         shape = self._int32_vector(tensor.shape)
         schema.TensorStart(builder)
         schema.TensorAddShape(builder, shape)
         schema.TensorAddType(builder, _DTYPES[tensor.dtype])
         if tensor.is_constant:
-            schema.TensorAddBuffer(builder, 1 + self._buffers.index(index))
+            schema.TensorAddBuffer(builder, 1 + self._constants.index(index))
         if name is not None:
             schema.TensorAddName(builder, name)
         if quantization is not None:
             schema.TensorAddQuantization(builder, quantization)
         return self._end(schema.TensorEnd(builder))
 
-    def _quantization(self, tensor: Tensor) -> int | None:
-        if not tensor.scales.size:
-            return None
-        if tensor.dtype == "int32" and tensor.scales.size > 1 and not self._desktop:
-            # TFLM derives a convolution's bias scale from its input and weights.
-            # It checks that of a fully connected layer, which is a single number.
+    def _quantization(self, index: int) -> int | None:
+        tensor = self._network.tensors[index]
+        if not self._is_quantized(tensor):
             return None
         zero_points = tensor.zero_points
         if self._desktop:
@@ -215,14 +234,26 @@ class _Writer:
             # TFLM takes weights as symmetric and reads one zero point at most.
             zero_points = zero_points[:1]
         zero_point = self._vector(
-            zero_points.astype("<i8").tobytes(), 8, shared=tensor.is_constant
+            _raw(zero_points, "<i8"), 8, shared=tensor.is_constant
         )
-        scale = self._vector(tensor.scales.astype("<f4").tobytes(), 4)
+        scale = self._scale(index)
         schema.QuantizationParametersStart(self._builder)
         schema.QuantizationParametersAddScale(self._builder, scale)
         schema.QuantizationParametersAddZeroPoint(self._builder, zero_point)
         schema.QuantizationParametersAddQuantizedDimension(self._builder, tensor.axis)
         return self._end(schema.QuantizationParametersEnd(self._builder))
+
+    def _is_quantized(self, tensor: Tensor) -> bool:
+        # TFLM derives a convolution's bias scale from its input and weights. It
+        # checks that of a fully connected layer, which is a single number.
+        is_derived = tensor.dtype == "int32" and tensor.scales.size > 1
+        return tensor.scales.size > 0 and (self._desktop or not is_derived)
+
+    def _scale(self, index: int) -> int:
+        if index not in self._scales:
+            scales = self._network.tensors[index].scales
+            self._scales[index] = self._vector(_raw(scales, "<f4"), 4)
+        return self._scales[index]
 
     def _operator(self, op: Op) -> int:
         builder = self._builder
@@ -241,11 +272,18 @@ class _Writer:
         return self._end(schema.OperatorEnd(builder))
 
     def _options(self, table: str, fields: dict[str, str], op: Op) -> int:
-        options = getattr(schema, f"{table}T")()
-        for key, field in fields.items():
-            if key in op.options:
-                setattr(options, field, _option_code(key, op.options[key]))
-        return self._end(options.Pack(self._builder))
+        codes = {
+            field: _option_code(key, op.options[key])
+            for key, field in fields.items()
+            if key in op.options
+        }
+        shared = (table, *codes.items())
+        if shared not in self._shared:
+            options = getattr(schema, f"{table}T")()
+            for field, code in codes.items():
+                setattr(options, field, code)
+            self._shared[shared] = self._end(options.Pack(self._builder))
+        return self._shared[shared]
 
     def _end(self, table: int) -> int:
         """Aligns what follows a table: field tables behind it may end at 2 of 4.
@@ -256,7 +294,7 @@ class _Writer:
         return int(table)
 
     def _int32_vector(self, values: tuple[int, ...]) -> int:
-        return self._vector(np.asarray(values, "<i4").tobytes(), 4, shared=True)
+        return self._vector(_raw(values, "<i4"), 4, shared=True)
 
     def _tables(self, offsets: list[int]) -> int:
         self._builder.StartVector(4, len(offsets), 4)
@@ -268,7 +306,7 @@ class _Writer:
         self, raw: bytes, size: int, *, alignment: int = 0, shared: bool = False
     ) -> int:
         """Writes a vector of elements of `size` bytes and returns its offset."""
-        key = bytes([size]) + raw
+        key = (size, raw)
         if shared and key in self._shared:
             return self._shared[key]
         builder = self._builder

@@ -24,20 +24,21 @@ from keras_omv.placement import TrunkPlan, lifetimes_of
 from keras_omv.units import align
 
 # The file as `flatbuffer.write` lays it out. Its parts are multiples of 4, so that
-# they add up in any order; only the values of weights and biases are aligned to 16.
-_FIXED_BYTES = 908
-"""Of every MobileNetV2: header, root, operator codes, field tables, and what the
-image, the stem and the classifier have beyond the sums below."""
-_FIRST_ADD_BYTES = 24  # The operator code and the field tables of ADD.
-_DATA_BYTES = 12  # Behind the values of a weight or bias: their count and the buffer.
+# they add up in any order; only the values of weights are aligned, to 16.
+_FIXED_BYTES = 936
+"""Of every MobileNetV2: header, root, operator codes, options, field tables, and what
+the image and the classifier have beyond the sums below."""
 _ACTIVATION_BYTES = 52  # 32 of quantization, its table, its place in the list.
-_FILTERS_BYTES = 128 + _ACTIVATION_BYTES
-"""A 1x1 convolution with RELU6 without values, scales, shapes and indices."""
+_FILTERS_BYTES = 104 + _ACTIVATION_BYTES
+"""A 1x1 convolution without values, scales, shapes and indices."""
 _DEPTHWISE_BYTES = 8  # More than that: its operator code, its quantized dimension.
-_PROJECT_BYTES = -4  # No activation function.
-_STEM_BYTES = -4  # The default padding.
-_ADD_BYTES = 32 + _ACTIVATION_BYTES
-_SCALE_BYTES = 4  # Per filter.
+_ADD_BYTES = 28 + _ACTIVATION_BYTES
+_FIRST_ADD_BYTES = 28  # The operator code, options and field tables of ADD.
+_FIRST_STRIDE_BYTES = 20  # The options of depthwise convolutions with stride 2.
+_FIELD_TABLE_BYTES = 8  # Of a buffer.
+_COUNTS_BYTES = 16  # Two counts and a buffer between weights, beside the scales.
+_BIAS_BYTES = 12  # A count and a buffer.
+_VALUE_BYTES = 4  # Of a scale or a bias.
 _LONE_FILTER_BYTES = 24  # The bias of a single filter keeps its quantization.
 
 # The arena's tail, in the order and the words of `arena`.
@@ -113,7 +114,7 @@ class Trunk:
             if block.expanded != block.inputs:
                 self._filters(depth, block.expanded)
             self._depthwise(depth, block.stride)
-            self._filters(depth, block.outputs, extra_bytes=_PROJECT_BYTES)
+            self._filters(depth, block.outputs)
             if block.is_residual:
                 self._add(depth, source)
             self._counts.append(copy.copy(self._now))
@@ -152,9 +153,10 @@ class Trunk:
         return align(
             counts.file_bytes
             + (_FIRST_ADD_BYTES if counts.adds else 0)
+            + (_FIRST_STRIDE_BYTES if depth > 1 else 0)
             + (_LONE_FILTER_BYTES if head == 1 else 0)
             + _filters_file_bytes(head * counts.channels, head)
-            + _values_file_bytes(head * classes, classes)
+            + _values_file_bytes(head * classes, scales=1, biases=classes)
             + vector_bytes
         )
 
@@ -242,16 +244,14 @@ class Trunk:
         taps = 9 * now.channels
         now.side = -(-now.side // 2)
         self._op(0, filters, filters * taps, (filters, 3, 3, now.channels))
-        now.file_bytes += _STEM_BYTES
-        # Its weights are written first, behind the empty buffer and not another one.
-        values_bytes = filters * taps
-        now.file_bytes += align(values_bytes + 8) - align(values_bytes + _DATA_BYTES)
+        # The field table of the buffers lies between these weights and the next.
+        next_bytes = _weights_file_bytes(9 * filters, filters)
+        now.file_bytes += align(next_bytes + _FIELD_TABLE_BYTES) - align(next_bytes)
         self._buffer_bytes.append(align(4 * align(taps, 16 if self._is_m55 else 4)))
 
-    def _filters(self, depth: int, filters: int, *, extra_bytes: int = 0) -> None:
+    def _filters(self, depth: int, filters: int) -> None:
         channels = self._now.channels
         self._op(depth, filters, filters * channels, (filters, 1, 1, channels))
-        self._now.file_bytes += extra_bytes
 
     def _depthwise(self, depth: int, stride: int) -> None:
         now = self._now
@@ -322,10 +322,13 @@ def _trunk(alpha: float, resolution: int, channels: int, core: str) -> Trunk:
 
 
 def _filters_file_bytes(weights: int, filters: int) -> int:
-    return (
-        _FILTERS_BYTES + _SCALE_BYTES * filters + _values_file_bytes(weights, filters)
-    )
+    return _FILTERS_BYTES + _values_file_bytes(weights, scales=filters, biases=filters)
 
 
-def _values_file_bytes(weights: int, biases: int) -> int:
-    return align(weights + _DATA_BYTES) + align(4 * biases + _DATA_BYTES)
+def _values_file_bytes(weights: int, *, scales: int, biases: int) -> int:
+    weights_bytes = align(_weights_file_bytes(weights, scales))
+    return weights_bytes + _VALUE_BYTES * biases + _BIAS_BYTES
+
+
+def _weights_file_bytes(weights: int, scales: int) -> int:
+    return weights + _VALUE_BYTES * scales + _COUNTS_BYTES
