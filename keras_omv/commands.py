@@ -1,4 +1,4 @@
-"""What the commands of `keras-omv` do.
+"""What the commands of `keras-omv` do that make nothing: boards, cost and space.
 
 Each takes the parsed options and the console to print to. TensorFlow is imported
 only where a command needs it.
@@ -7,27 +7,20 @@ only where a command needs it.
 import argparse
 import contextlib
 import dataclasses
-import json
-import os
-import sys
 from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from keras_omv import images, screens
+from keras_omv import report, screens
 from keras_omv.architecture import BLOCKS, Levers
 from keras_omv.boards import Board, board_names, get_board, known_releases
 from keras_omv.changes import Change, nearest_changes, other_boards
 from keras_omv.cost import Cost
-from keras_omv.deploy import check_destination
-from keras_omv.images import ImageData
 from keras_omv.network import Network
 from keras_omv.space import Point, check_smallest, feasible_points
-from keras_omv.survey import survey
+from keras_omv.terminal import print_json, quiet_tensorflow
 
-DIGITS = "digits"
 LISTED_POINTS = 20
 """How many candidates `space` lists on a screen."""
 
@@ -42,7 +35,7 @@ def boards(options: argparse.Namespace, console: Console) -> None:
             "Next step: take the release nearest to the camera's."
         )
     if options.json:
-        _print_json([dataclasses.asdict(board) for board in known], console)
+        print_json([dataclasses.asdict(board) for board in known], console)
         return
     console.print(screens.boards_table(known, options.firmware))
 
@@ -75,7 +68,7 @@ def cost(options: argparse.Namespace, console: Console) -> None:
             }
             for change in changes
         ]
-        _print_json(content, console)
+        print_json(content, console)
         return
     screens.print_cost(
         found, console, network=network, board=board, fit=fit, changes=changes
@@ -94,7 +87,7 @@ def space(options: argparse.Namespace, console: Console) -> None:
     points = feasible_points(board, classes=options.classes, channels=channels)
     if options.json:
         listed = points[: options.limit]
-        _print_json([_point(point, board) for point in listed], console)
+        print_json([_point(point, board) for point in listed], console)
     if not points:
         check_smallest(board, classes=options.classes, channels=channels)
     if options.json:
@@ -134,7 +127,7 @@ def _levers(options: argparse.Namespace) -> Levers | None:
 
 
 def _examine(model: Levers | str, board: Board | None) -> tuple[Cost, Network]:
-    with contextlib.nullcontext() if isinstance(model, Levers) else _quiet_tensorflow():
+    with contextlib.nullcontext() if isinstance(model, Levers) else quiet_tensorflow():
         from keras_omv.estimation import examine
 
         return examine(model, board=board)
@@ -163,8 +156,8 @@ def _breakdown(found: Cost, network: Network) -> dict[str, Any]:
     if found.arena is None:
         return {}
     return {
-        "ram_breakdown": screens.ram_parts(found.arena),
-        "peak_op": screens.peak_op(network, found.arena),
+        "ram_breakdown": report.ram_parts(found.arena),
+        "peak_op": report.peak_op(network, found.arena),
     }
 
 
@@ -176,131 +169,3 @@ def _point(point: Point, board: Board) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     return dataclasses.asdict(value) if isinstance(value, Levers) else value
-
-
-def _print_json(content: Any, console: Console) -> None:
-    console.print_json(json.dumps(content))
-
-
-def train(options: argparse.Namespace, console: Console) -> None:
-    """Trains a MobileNetV2 on images and writes the camera folder."""
-    board = get_board(options.board, firmware=options.firmware)
-    check_destination(options.out)
-    is_digits = options.data == DIGITS and not os.path.isdir(DIGITS)
-    channels = 1 if options.grey or is_digits else 3
-    classes, side = (10, 48) if is_digits else survey(options.data)
-    with _quiet_tensorflow():
-        from keras_omv.progress import FitProgress
-        from keras_omv.training import Recipe, choose_levers
-        from keras_omv.training import train as train_model
-    recipe = Recipe(
-        epochs=_epochs(options, is_digits),
-        batch_size=options.batch_size,
-        learning_rate=options.learning_rate,
-        flip=not (options.no_flip or is_digits),
-        sparsity=options.sparsity,
-        seed=options.seed,
-    )
-    levers = choose_levers(
-        board,
-        classes=classes,
-        channels=channels,
-        image_side=side,
-        alpha=options.alpha,
-        resolution=options.resolution,
-    )
-    console.print(
-        f"MobileNetV2 alpha {levers.alpha}, {levers.resolution} x {levers.resolution} "
-        f"{'grey' if channels == 1 else 'RGB'}, {classes} classes, for {board.title}"
-    )
-    data = _images(options, levers.resolution, channels, console, digits=is_digits)
-    report = train_model(
-        data,
-        options.out,
-        board=board,
-        levers=levers,
-        recipe=recipe,
-        callbacks=[FitProgress(console, start_epoch=recipe.start_epoch)],
-    )
-    screens.print_report(report, board, console)
-
-
-def _epochs(options: argparse.Namespace, is_digits: bool) -> int:
-    """Digits are learned sooner than photographs."""
-    if options.epochs is not None:
-        return int(options.epochs)
-    return 16 if is_digits else 24
-
-
-def export(options: argparse.Namespace, console: Console) -> None:
-    """Writes the camera folder of a saved Keras model."""
-    board = get_board(options.board, firmware=options.firmware)
-    check_destination(options.out)
-    with _quiet_tensorflow():
-        from keras_omv.estimation import load_model
-        from keras_omv.exporter import export as export_model
-        from keras_omv.tracing import trace
-    model = load_model(options.model)
-    height, width, channels = trace(model).input_shape
-    data = _images(options, (height, width), channels, console)
-    low, high = options.input_range
-    train_images, test_images = (
-        (pixels / 255 * (high - low) + low).astype("float32")
-        for pixels in (data.train_images, data.test_images)
-    )
-    report = export_model(
-        model,
-        options.out,
-        board=board,
-        class_names=data.class_names,
-        representative_data=train_images,
-        evaluation_data=(test_images, data.test_labels),
-        input_range=(low, high),
-        dtype=options.dtype,
-    )
-    screens.print_report(report, board, console)
-
-
-def _images(
-    options: argparse.Namespace,
-    resolution: int | tuple[int, int],
-    channels: int,
-    console: Console,
-    *,
-    digits: bool = False,
-) -> ImageData:
-    """The images at a resolution, with a bar while they are read."""
-    if digits:
-        return images.load_digits(resolution=resolution, channels=channels)
-    columns = (TextColumn("Reading images"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("", total=None)
-        data = images.load_image_folder(
-            options.data,
-            resolution=resolution,
-            channels=channels,
-            on_bad_image="skip" if options.skip_bad_images else "error",
-            seed=getattr(options, "seed", 0),
-            progress=lambda done, total: progress.update(
-                task, completed=done, total=total
-            ),
-        )
-    for path, reason in data.skipped:
-        console.print(f"Left out {path}: {reason}", markup=False)
-    return data
-
-
-@contextlib.contextmanager
-def _quiet_tensorflow() -> Iterator[None]:
-    """Imports TensorFlow without the lines that it writes to stderr itself."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    sys.stderr.flush()
-    stderr = os.dup(2)
-    null = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(null, 2)
-        yield
-    finally:
-        os.dup2(stderr, 2)
-        os.close(null)
-        os.close(stderr)

@@ -1,12 +1,19 @@
-"""What OpenMV's firmware runs: its operators per release, and the types they take.
+"""What OpenMV's firmware loads: its operators per release, and the types they take.
 
 A camera says "Failed to allocate tensors" and no more: its TFLM is built without
-messages. `firmware_problems` says why, beforehand.
+messages. `load_violations` says why, beforehand; `keras_omv.rules` adds what loads
+and then hangs or answers wrongly.
+
+Versions of operators are no rule: TFLM looks an operator up by its code alone
+(tensorflow/tflite-micro at a57349f0, lite/micro/micro_op_resolver.cc). What a newer
+version can stand for are types, shapes and scales, which are judged.
 """
 
+import dataclasses
 import functools
 import math
 import re
+from typing import Literal
 
 from keras_omv.network import CUSTOM, Network, Op, Tensor
 
@@ -48,6 +55,8 @@ ZEROS_LIKE
 _NPU_OPERATOR = CUSTOM + "ethos-u"
 _NPU_TARGETS = ("OPENMV_AE3", "MPS3_AN547")
 _FIRST_TFLM = (4, 5, 6)
+AGAIN = "convert the Keras model again with omv.export"
+"""The remedy where only another conversion helps."""
 
 # tensorflow/tflite-micro at a57349f0, lite/micro/kernels: what Prepare or Eval of each
 # takes as its first input, of the types that converters write.
@@ -70,6 +79,27 @@ _WEIGHT_TYPES = {
 }
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Violation:
+    """One thing that keeps a camera from running a model as it should.
+
+    Attributes:
+        rule: The rule's short name, such as `"operators"`.
+        what: What is wrong, naming the tensor or the operator.
+        remedy: What to do about it; `""` where `what` says it.
+        severity: `"error"` where the camera refuses the model, hangs or answers
+            wrongly; `"warning"` where it runs, but not as well as it could.
+    """
+
+    rule: str
+    what: str
+    remedy: str = ""
+    severity: Literal["error", "warning"] = "error"
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.remedy}" if self.remedy else self.what
+
+
 @functools.cache
 def firmware_operators(
     firmware: str = "5.0", target: str | None = None
@@ -84,7 +114,7 @@ def firmware_operators(
     Raises:
         ValueError: For a release that is older or is no release.
     """
-    if _release(firmware) < _FIRST_TFLM:
+    if release(firmware) < _FIRST_TFLM:
         more = _LIBTF_RT1060 if target == "OPENMV_RT1060" else ""
         return frozenset((_LIBTF + more).split())
     custom = frozenset(CUSTOM + name for name in _TFLM_CUSTOM.split())
@@ -108,12 +138,30 @@ def firmware_problems(
     Raises:
         ValueError: For a release that is older or is no release.
     """
+    found = load_violations(network, firmware=firmware, target=target)
+    return tuple(violation.what for violation in found)
+
+
+def load_violations(
+    network: Network, *, firmware: str = "5.0", target: str | None = None
+) -> tuple[Violation, ...]:
+    """Find what keeps a camera from loading a network, each once.
+
+    Args:
+        network: As in `firmware_problems`, which tells the same as text.
+        firmware: As there.
+        target: As there.
+
+    Raises:
+        ValueError: For a release that is older or is no release.
+    """
     known = firmware_operators(firmware, target)
-    problems = list(network.file_problems)
+    found = [Violation("file", problem) for problem in network.file_problems]
     for op in network.ops:
-        problems += _op_problems(network, op, known, firmware)
-    problems += [_input_problem(network.tensors[index]) for index in network.inputs]
-    return tuple(dict.fromkeys(filter(None, problems)))
+        found += _op_violations(network, op, known, firmware)
+    for index in network.inputs:
+        found += _input_violations(network.tensors[index])
+    return tuple(dict.fromkeys(found))
 
 
 def will_not_load(problems: tuple[str, ...]) -> str:
@@ -123,7 +171,15 @@ def will_not_load(problems: tuple[str, ...]) -> str:
     return f"will not load on the camera because {'; '.join(problems)}"
 
 
-def _release(firmware: str) -> tuple[int, ...]:
+def release(firmware: str) -> tuple[int, ...]:
+    """Return a release as three numbers, which compare.
+
+    Args:
+        firmware: The release, such as `"5.0"` or `"v4.5.5"`.
+
+    Raises:
+        ValueError: For one that is older than 4.5.0, or is no release.
+    """
     if not re.fullmatch(r"v?\d+(\.\d+){1,2}", firmware):
         raise ValueError(
             f"Unknown firmware. Expected a release such as '5.0' or 'v4.8.1'. "
@@ -139,69 +195,82 @@ def _release(firmware: str) -> tuple[int, ...]:
     return numbers
 
 
-def _op_problems(
+def _op_violations(
     network: Network, op: Op, known: frozenset[str], firmware: str
-) -> list[str]:
+) -> list[Violation]:
     if op.kind == _NPU_OPERATOR and op.kind not in known:
-        return ["it is compiled for an Ethos-U accelerator, which this camera lacks"]
+        what = "it is compiled for an Ethos-U accelerator, which this camera lacks"
+        return [Violation("operators", what, "take the file before it was compiled")]
     if op.kind not in known:
-        return [f"firmware {firmware} has no operator {op.kind}"]
+        what = f"firmware {firmware} has no operator {op.kind}"
+        return [Violation("operators", what, "replace the layer it comes from")]
     inputs = [network.tensors[index] for index in op.inputs if index >= 0]
     if not inputs:
         return []
-    problems = [_type_problem(op.kind, inputs[0]), _size_problem(network, op)]
+    found = [*_type_violations(op.kind, inputs[0]), *_size_violations(network, op)]
     if op.kind in _WEIGHTED and len(inputs) > 1:
-        problems.append(_weights_problem(op.kind, inputs[0], inputs[1]))
-    return [problem for problem in problems if problem]
+        found += _weights_violations(op.kind, inputs[0], inputs[1])
+    return found
 
 
-def _type_problem(kind: str, source: Tensor) -> str:
+def _type_violations(kind: str, source: Tensor) -> list[Violation]:
     allowed = _TYPES.get(kind)
     if allowed is None or source.dtype in allowed:
-        return ""
-    return f"{kind} takes {' or '.join(allowed)}, not {source.dtype}"
+        return []
+    what = f"{kind} takes {' or '.join(allowed)}, not {source.dtype}"
+    return [Violation("types", what, AGAIN)]
 
 
-def _weights_problem(kind: str, source: Tensor, weights: Tensor) -> str:
+def _weights_violations(kind: str, source: Tensor, weights: Tensor) -> list[Violation]:
     allowed = _WEIGHT_TYPES.get(source.dtype, (weights.dtype,))
     if weights.dtype not in allowed:
-        return (
+        what = (
             f"{kind} takes {source.dtype} values with {' or '.join(allowed)} weights, "
             f"not {weights.dtype}"
         )
-    if kind == "FULLY_CONNECTED" and weights.scales.size > 1:
-        return (
-            f"the dense weights {weights.name!r} are quantized per channel, which its "
-            f"TFLM refuses"
-        )
-    return ""
+        return [Violation("types", what, AGAIN)]
+    if kind != "FULLY_CONNECTED" or weights.scales.size < 2:
+        return []
+    what = (
+        f"the dense weights {weights.name!r} are quantized per channel, which its "
+        f"TFLM refuses"
+    )
+    remedy = (
+        "set the converter's "
+        "_experimental_disable_per_channel_quantization_for_dense_layers, or use "
+        "omv.export"
+    )
+    return [Violation("per-channel dense", what, remedy)]
 
 
-def _size_problem(network: Network, op: Op) -> str:
+def _size_violations(network: Network, op: Op) -> list[Violation]:
     """Find batches that a file with an open batch size leaves out of its shapes.
 
     TFLM believes the shapes and writes behind the tensor.
     """
     if op.kind != "SPACE_TO_BATCH_ND" or not op.outputs:
-        return ""
+        return []
     source, result = (network.tensors[i].shape for i in (op.inputs[0], op.outputs[0]))
     if math.prod(result) >= math.prod(source):
-        return ""
-    return (
+        return []
+    what = (
         f"SPACE_TO_BATCH_ND writes {source} into {result}, which is smaller: convert "
         f"with a batch size of 1"
     )
+    return [Violation("shapes", what)]
 
 
-def _input_problem(source: Tensor) -> str:
+def _input_violations(source: Tensor) -> list[Violation]:
     """Judge an input that looks like images (src/omv/modules/py_image.c:612-788)."""
     if len(source.shape) != 4:
-        return ""
+        return []
     if source.shape[0] != 1:
-        return f"input {source.name!r} holds {source.shape[0]} images, not one"
-    if source.dtype not in _IMAGE_TYPES:
-        return (
-            f"input {source.name!r} is {source.dtype}: the camera gives images as "
-            f"{' or '.join(_IMAGE_TYPES)}"
-        )
-    return ""
+        what = f"input {source.name!r} holds {source.shape[0]} images, not one"
+        return [Violation("input", what, "convert with a batch size of 1")]
+    if source.dtype in _IMAGE_TYPES:
+        return []
+    what = (
+        f"input {source.name!r} is {source.dtype}: the camera gives images as "
+        f"{' or '.join(_IMAGE_TYPES)}"
+    )
+    return [Violation("input", what, AGAIN)]

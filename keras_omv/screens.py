@@ -1,5 +1,6 @@
 """The tables that `keras-omv` shows."""
 
+import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,10 +13,13 @@ from keras_omv.boards import NEEDS_COMPILER, Board
 from keras_omv.changes import Change
 from keras_omv.cost import LEAVE_ONE_OUT_ERROR, Cost
 from keras_omv.deploy import copy_instructions
+from keras_omv.evaluation import Accuracy
 from keras_omv.fit import Fit
 from keras_omv.network import Network
+from keras_omv.report import peak_op, ram_parts
 from keras_omv.space import Point
 from keras_omv.units import format_bytes
+from keras_omv.verification import Verification
 
 TIME_NOTE = (
     "Times are estimates, with their range; the model behind "
@@ -23,6 +27,14 @@ TIME_NOTE = (
     "that it has not seen."
 )
 EXACT_NOTE = "Flash and RAM are exact."
+_PARTS = {
+    "activation_bytes": "activations",
+    "scratch_bytes": "scratch",
+    "fragmentation_bytes": "gaps of the planner",
+    "per_channel_bytes": "per-channel data",
+    "structure_bytes": "structures",
+    "firmware_bytes": "added by the firmware",
+}
 
 
 def boards_table(boards: Sequence[Board], firmware: str) -> Table:
@@ -97,49 +109,59 @@ def print_report(report: Any, board: Board, console: Console) -> None:
     table.title = f"Made {report.directory}"
     table.add_row(f"fits {board.name}", _verdict(board, fits=report.fits))
     if report.accuracy is not None:
-        count = report.accuracy.images
-        table.add_row(
-            f"accuracy, float ({count} images)", f"{report.accuracy.float32:.1%}"
-        )
-        table.add_row(
-            f"accuracy, int8 ({report.accuracy.runtime})", f"{report.accuracy.int8:.1%}"
-        )
+        for what, share in _accuracies(report.accuracy).items():
+            table.add_row(f"accuracy, {what}", f"{share:.1%}")
     console.print(table)
     console.print(TIME_NOTE)
     for reason in report.fit_reasons:
         console.print(reason)
-    console.print(copy_instructions(board, storage=fit.storage), markup=False)
+    steps = copy_instructions(
+        board,
+        storage=fit.storage,
+        replaces_stock_models=fit.replaces_stock_models,
+    )
+    console.print(steps, markup=False)
 
 
-def ram_parts(arena: Arena) -> dict[str, int]:
-    """Where the RAM goes: bytes that add up to the RAM of the model."""
+def _accuracies(accuracy: Accuracy) -> dict[str, float]:
     return {
-        "activation_bytes": arena.peak_activation_bytes,
-        "scratch_bytes": arena.peak_scratch_bytes,
-        "fragmentation_bytes": arena.fragmentation_bytes,
-        "per_channel_bytes": arena.per_channel_bytes,
-        "structure_bytes": arena.structure_bytes,
-        "firmware_bytes": arena.ram_bytes - arena.arena_used_bytes,
+        f"float ({accuracy.images} images)": accuracy.float32,
+        f"int8 ({accuracy.runtime})": accuracy.int8,
+        f"as the camera sees it ({accuracy.camera.images} images)": (
+            accuracy.camera.int8
+        ),
     }
 
 
-def peak_op(network: Network, arena: Arena) -> dict[str, Any] | None:
-    """The operation that holds the most bytes, named as its output is."""
-    if not network.ops:
-        return None
-    op = network.ops[arena.peak_op]
-    names = [network.tensors[index].name for index in op.outputs]
-    return {"index": arena.peak_op, "kind": op.kind, "name": names[0] if names else ""}
+def print_verification(
+    name: str, found: Verification, board: Board, console: Console
+) -> None:
+    """What was found out about a .tflite file: the verdict, then each violation."""
+    table = Table(show_header=False)
+    if found.cost is not None:
+        table.add_row("flash", format_bytes(found.cost.flash_bytes))
+        table.add_row("RAM (arena)", format_bytes(found.cost.ram_bytes))
+    ran = f"{found.frames} frames in {found.runtime}" if found.runtime else "no"
+    table.add_row("ran", ran)
+    verdict = "passed" if found.passed else "failed"
+    table.add_row(f"runs on {board.label}", verdict)
+    table.title = name
+    console.print(table)
+    for violation in found.violations:
+        text = f"{violation.severity}, {violation.rule}: {violation.what}."
+        console.print(text, markup=False, soft_wrap=True)
+        if violation.remedy:
+            console.print(f"  mend: {violation.remedy}", markup=False, soft_wrap=True)
 
 
-_PARTS = {
-    "activation_bytes": "activations",
-    "scratch_bytes": "scratch",
-    "fragmentation_bytes": "gaps of the planner",
-    "per_channel_bytes": "per-channel data",
-    "structure_bytes": "structures",
-    "firmware_bytes": "added by the firmware",
-}
+def print_differences(
+    path: pathlib.Path, differences: Sequence[str], console: Console
+) -> None:
+    """Where a camera folder and its report differ."""
+    for difference in differences:
+        console.print(difference, markup=False, soft_wrap=True)
+    verdict = f"{len(differences)} differences" if differences else "passed"
+    console.print(f"{path}: {verdict}", markup=False, soft_wrap=True)
 
 
 def _add_breakdown(table: Table, arena: Arena, network: Network) -> None:

@@ -139,6 +139,11 @@ class Table:
         self._tables.spend(values.size)
         return tuple(map(int, values))
 
+    def start(self, slot: int) -> int:
+        """Return where the elements of a vector begin; 0 where it is not written."""
+        field = self._field(slot)
+        return self._tables.follow(field) + _OFFSET_BYTES if field else 0
+
     def text(self, slot: int) -> str:
         """Return a string; empty where it is not written."""
         values = self.array(slot, "u1")

@@ -1,24 +1,23 @@
-"""Proves a network: the firmware's rules, and its answers on real images."""
+"""Runs networks as the camera does, in processes that may die of them."""
 
 import dataclasses
-import importlib.util
-import logging
-import pathlib
-import subprocess
-import sys
-import tempfile
-from typing import Any
+import os
+from collections.abc import Callable
 
 import numpy as np
 
-from keras_omv import flatbuffer
+from keras_omv import flatbuffer, sandbox
 from keras_omv.errors import ExportError
-from keras_omv.firmware import firmware_problems
-from keras_omv.network import Network, Tensor
+from keras_omv.frames import as_inputs
+from keras_omv.network import Network
+from keras_omv.rules import network_violations
 
-_LOGGER = logging.getLogger(__name__)
 TFLM = "tflite_micro"
 LITERT = "LiteRT reference kernels"
+_CHUNK_IMAGES = 8
+"""Few enough for the time limit of a job, which they share."""
+RUNTIMES: dict[str, sandbox.Runtime] = {TFLM: "tflm", LITERT: "litert"}
+"""What the sandbox calls them."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -47,90 +46,92 @@ def check_network(network: Network) -> None:
     """Checks the rules that every firmware release from 4.5.6 on has.
 
     Raises:
-        ExportError: With every violation: operators that the firmware lacks, tensors
-            that are not int8, dense layers quantized per channel, an input that
-            camera pixels do not fit.
+        ExportError: With every violation and its remedy: operators that the firmware
+            lacks, tensors that are not int8, ranges that have collapsed, dense
+            layers quantized per channel, an input that is no image.
     """
-    problems = [*firmware_problems(network)]
-    problems += [problem for t in network.tensors for problem in _tensor_problems(t)]
-    if network.input.shape[-1] not in (1, 3) or len(network.input.shape) != 4:
-        problems.append(f"input of shape {network.input.shape}, not (1, h, w, 1 or 3)")
-    if problems:
+    violations = network_violations(network)
+    if violations:
         raise ExportError(
-            "Expected an int8 network that the camera's firmware loads. Received: "
-            + "; ".join(problems)
-            + ". Export the Keras model again with omv.export."
+            "Expected an int8 network that the camera's firmware runs. Received: "
+            + "; ".join(map(str, violations))
         )
 
 
-def run_network(network: Network, images: np.ndarray) -> Scores:
+def run_network(
+    network: Network,
+    images: np.ndarray,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> Scores:
     """Runs a network on camera images, in TFLM where it is installed.
 
     Args:
         network: An int8 network.
         images: Uint8 pixels of shape `(n, height, width, channels)`.
+        progress: Called with the number of images done and of all. Defaults to
+            `None`.
 
     Returns:
         The int8 scores, and what computed them.
 
     Raises:
-        ExportError: If TFLM refuses or aborts on the network.
+        ExportError: If TFLM refuses or aborts on the network, or hangs.
     """
-    inputs = (images.astype("int16") - 128).astype("int8")
-    if importlib.util.find_spec("tflite_micro") is not None:
-        return Scores(_run_tflm(flatbuffer.write(network), inputs), TFLM)
-    return run_reference(network, images)
+    if not sandbox.has_tflm():
+        return run_reference(network, images, progress=progress)
+    return _run(flatbuffer.write(network), images, TFLM, progress)
 
 
-def run_reference(network: Network, images: np.ndarray) -> Scores:
-    """Runs a network with LiteRT's reference kernels, in this process.
+def run_reference(
+    network: Network,
+    images: np.ndarray,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> Scores:
+    """Runs a network with LiteRT's reference kernels.
 
     Args:
         network: An int8 network.
-        images: Uint8 pixels of shape `(n, height, width, channels)`.
+        images: As in `run_network`.
+        progress: As there.
+
+    Raises:
+        ExportError: If LiteRT refuses or dies of the network.
     """
-    from ai_edge_litert import interpreter as litert
+    return _run(flatbuffer.write(network, desktop=True), images, LITERT, progress)
 
-    interpreter = litert.Interpreter(
-        model_content=flatbuffer.write(network, desktop=True),
-        experimental_op_resolver_type=litert.OpResolverType.BUILTIN_REF,
+
+def _run(
+    model: bytes,
+    images: np.ndarray,
+    runtime: str,
+    progress: Callable[[int, int], None] | None,
+) -> Scores:
+    inputs = as_inputs(images, "int8")[:, None]
+    starts = range(0, len(inputs), _CHUNK_IMAGES)
+    jobs = [sandbox.Job(model, (inputs[s : s + _CHUNK_IMAGES],)) for s in starts]
+    answers = sandbox.run(
+        jobs,
+        runtime=RUNTIMES[runtime],
+        processes=min(os.cpu_count() or 1, -(-len(jobs) // _CHUNK_IMAGES)),
+        progress=progress and _in_images(progress, len(inputs)),
     )
-    interpreter.allocate_tensors()
-    source = interpreter.get_input_details()[0]["index"]
-    target = interpreter.get_output_details()[0]["index"]
-    scores: list[Any] = []
-    for image in (images.astype("int16") - 128).astype("int8"):
-        interpreter.set_tensor(source, image[None])
-        interpreter.invoke()
-        scores.append(interpreter.get_tensor(target)[0].copy())
-    return Scores(np.stack(scores), LITERT)
+    failure = next((answer.failure for answer in answers if answer.failure), "")
+    if failure:
+        raise ExportError(
+            f"Expected {runtime} to run the network. Received: {failure}. The camera "
+            f"would reject the model or hang. Next step: keras-omv verify says why."
+        )
+    return Scores(
+        np.concatenate([answer.outputs[0][:, 0] for answer in answers]), runtime
+    )
 
 
-def _run_tflm(model: bytes, inputs: np.ndarray) -> np.ndarray:
-    with tempfile.TemporaryDirectory() as folder:
-        paths = [pathlib.Path(folder, name) for name in ("m", "in.npy", "out.npy")]
-        paths[0].write_bytes(model)
-        np.save(paths[1], inputs)
-        command = [sys.executable, "-m", "keras_omv.tflm", *map(str, paths)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise ExportError(
-                "Expected TFLM to run the network. Received: it stopped with exit "
-                f"code {done.returncode}: {_last_words(done.stderr)} The camera "
-                "would reject the model or hang."
-            )
-        return np.asarray(np.load(paths[2]))
+def _in_images(
+    progress: Callable[[int, int], None], total: int
+) -> Callable[[int, int], None]:
+    def report(done: int, jobs: int) -> None:
+        progress(min(total, done * _CHUNK_IMAGES), total)
 
-
-def _last_words(text: str) -> str:
-    return text.strip()[-500:] or "it aborted without a message."
-
-
-def _tensor_problems(tensor: Tensor) -> list[str]:
-    if tensor.dtype == "int32" and tensor.is_constant:
-        return []
-    if tensor.dtype != "int8":
-        return [f"tensor {tensor.name!r} of {tensor.dtype}"]
-    if not tensor.scales.size or not np.all(tensor.scales > 0):
-        return [f"tensor {tensor.name!r} without a positive scale"]
-    return []
+    return report

@@ -167,6 +167,14 @@ def test_cost_shows_where_the_ram_goes(capsys):
     assert cost["peak_op"]["name"] == "block_1_depthwise"
 
 
+@pytest.mark.parametrize("suffix", ["keras", "h5"])
+def test_a_model_file_with_code_inside_is_refused(suffix, tmp_path, capsys):
+    layers = [keras.Input((8, 8, 3)), keras.layers.Lambda(lambda x: x + 1)]
+    path = tmp_path / f"model.{suffix}"
+    keras.Sequential(layers).save(path)
+    assert "arbitrary code execution" in fails(capsys, "cost", path)
+
+
 def test_short_times_have_a_decimal(capsys):
     main(["cost", "--alpha", "0.05", "--resolution", "32", "--classes", "2"])
     assert re.search(

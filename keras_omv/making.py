@@ -1,0 +1,129 @@
+"""What the commands of `keras-omv` do that write a camera folder: train and export.
+
+Each takes the parsed options and the console to print to. TensorFlow is imported
+only once the options are known to be right.
+"""
+
+import argparse
+import os
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from keras_omv import images, screens
+from keras_omv.boards import get_board
+from keras_omv.deploy import check_destination
+from keras_omv.images import ImageData
+from keras_omv.survey import survey
+from keras_omv.terminal import quiet_tensorflow
+
+DIGITS = "digits"
+
+
+def train(options: argparse.Namespace, console: Console) -> None:
+    """Trains a MobileNetV2 on images and writes the camera folder."""
+    board = get_board(options.board, firmware=options.firmware)
+    check_destination(options.out)
+    is_digits = options.data == DIGITS and not os.path.isdir(DIGITS)
+    channels = 1 if options.grey or is_digits else 3
+    classes, side = (10, 48) if is_digits else survey(options.data)
+    with quiet_tensorflow():
+        from keras_omv.progress import FitProgress
+        from keras_omv.recipe import Recipe
+        from keras_omv.training import choose_levers
+        from keras_omv.training import train as train_model
+    recipe = Recipe(
+        epochs=_epochs(options, is_digits),
+        batch_size=options.batch_size,
+        learning_rate=options.learning_rate,
+        flip=not (options.no_flip or is_digits),
+        sparsity=options.sparsity,
+        seed=options.seed,
+    )
+    levers = choose_levers(
+        board,
+        classes=classes,
+        channels=channels,
+        image_side=side,
+        alpha=options.alpha,
+        resolution=options.resolution,
+    )
+    console.print(
+        f"MobileNetV2 alpha {levers.alpha}, {levers.resolution} x {levers.resolution} "
+        f"{'grey' if channels == 1 else 'RGB'}, {classes} classes, for {board.title}"
+    )
+    data = _images(options, levers.resolution, channels, console, digits=is_digits)
+    report = train_model(
+        data,
+        options.out,
+        board=board,
+        levers=levers,
+        recipe=recipe,
+        callbacks=[FitProgress(console, start_epoch=recipe.start_epoch)],
+    )
+    screens.print_report(report, board, console)
+
+
+def _epochs(options: argparse.Namespace, is_digits: bool) -> int:
+    """Digits are learned sooner than photographs."""
+    if options.epochs is not None:
+        return int(options.epochs)
+    return 16 if is_digits else 24
+
+
+def export(options: argparse.Namespace, console: Console) -> None:
+    """Writes the camera folder of a saved Keras model."""
+    board = get_board(options.board, firmware=options.firmware)
+    check_destination(options.out)
+    with quiet_tensorflow():
+        from keras_omv.estimation import load_model
+        from keras_omv.exporter import export as export_model
+        from keras_omv.tracing import trace
+    model = load_model(options.model)
+    height, width, channels = trace(model).input_shape
+    data = _images(options, (height, width), channels, console)
+    low, high = options.input_range
+    train_images, test_images = (
+        (pixels / 255 * (high - low) + low).astype("float32")
+        for pixels in (data.train_images, data.test_images)
+    )
+    report = export_model(
+        model,
+        options.out,
+        board=board,
+        class_names=data.class_names,
+        representative_data=train_images,
+        evaluation_data=(test_images, data.test_labels),
+        input_range=(low, high),
+        dtype=options.dtype,
+    )
+    screens.print_report(report, board, console)
+
+
+def _images(
+    options: argparse.Namespace,
+    resolution: int | tuple[int, int],
+    channels: int,
+    console: Console,
+    *,
+    digits: bool = False,
+) -> ImageData:
+    """The images at a resolution, with a bar while they are read."""
+    if digits:
+        return images.load_digits(resolution=resolution, channels=channels)
+    columns = (TextColumn("Reading images"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=None)
+        data = images.load_image_folder(
+            options.data,
+            resolution=resolution,
+            channels=channels,
+            on_bad_image="skip" if options.skip_bad_images else "error",
+            seed=getattr(options, "seed", 0),
+            progress=lambda done, total: progress.update(
+                task, completed=done, total=total
+            ),
+        )
+    for path, reason in data.skipped:
+        console.print(f"Left out {path}: {reason}", markup=False)
+    return data
