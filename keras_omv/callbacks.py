@@ -16,7 +16,7 @@ from keras_omv.cost import Cost
 from keras_omv.deploy import check_destination, class_labels
 from keras_omv.errors import BudgetError, ExportError, TrainingDivergedError
 from keras_omv.estimation import estimate
-from keras_omv.exporter import ExportReport, check_classes, check_options, export
+from keras_omv.exporter import check_classes, check_options, export
 from keras_omv.fusion import build_graph
 from keras_omv.pruning import (
     Masks,
@@ -25,6 +25,7 @@ from keras_omv.pruning import (
     prunable_kernels,
     sparsity_of,
 )
+from keras_omv.report import ExportReport
 from keras_omv.routing import route, unroute
 from keras_omv.view import QuantizedView
 
@@ -287,6 +288,7 @@ class OpenMVExport(keras.callbacks.Callback):
         input_range: As for `omv.export`.
         dtype: Only `"int8"`.
         on_exceed: As for `omv.export`.
+        seed: As for `omv.export`.
 
     Raises:
         ExportError: If the folder is not ours, or there is nothing to take
@@ -308,6 +310,7 @@ class OpenMVExport(keras.callbacks.Callback):
         input_range: tuple[float, float] | None = None,
         dtype: str = "int8",
         on_exceed: Literal["raise", "warn"] = "raise",
+        seed: int | None = None,
     ) -> None:
         super().__init__()
         self.directory = directory
@@ -318,6 +321,7 @@ class OpenMVExport(keras.callbacks.Callback):
         self.input_range = input_range
         self.dtype = dtype
         self.on_exceed = on_exceed
+        self.seed = seed
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         unroute(self.model)
@@ -367,6 +371,7 @@ class OpenMVExport(keras.callbacks.Callback):
             input_range=self.input_range,
             dtype=self.dtype,
             on_exceed=self.on_exceed,
+            seed=self.seed,
         )
 
 

@@ -1,91 +1,50 @@
 """From a trained Keras model to the camera folder, with its report."""
 
 import dataclasses
-import hashlib
-import json
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-import keras
-import tensorflow as tf
+import numpy as np
 
-from keras_omv import flatbuffer, trained, verify
-from keras_omv.accuracy import Accuracy, measure
+from keras_omv import flatbuffer
+from keras_omv.accuracy import measure, range_of
 from keras_omv.boards import Board, Budget, as_board
-from keras_omv.convert import lower
+from keras_omv.candidates import (
+    Candidate,
+    candidates_of,
+    choose,
+    evaluate,
+    named_models,
+)
 from keras_omv.cost import Cost
 from keras_omv.deploy import (
+    DESKTOP_MODEL_FILE,
+    LABELS_FILE,
+    MODEL_FILE,
+    REPORT_FILE,
+    REPORT_PAGE_FILE,
+    SCRIPT_FILE,
     camera_script,
     check_destination,
     class_labels,
     write_folder,
 )
-from keras_omv.errors import DatasetError, ExportError
-from keras_omv.estimation import estimate, load_model
+from keras_omv.errors import DatasetError
+from keras_omv.evaluation import Accuracy, gather
 from keras_omv.fusion import build_graph
 from keras_omv.graph import Graph
-from keras_omv.routing import unroute
-from keras_omv.view import QuantizedView, batches_of
+from keras_omv.report import (
+    DEFAULT_FIRMWARE,
+    CandidateFigures,
+    ExportReport,
+    file_hashes,
+)
+from keras_omv.report_page import page
+from keras_omv.view import batches_of
 
-REPORT_FORMAT = "keras_omv.report/1"
 CALIBRATION_IMAGES = 512
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class ExportReport:
-    """What `omv.export` wrote, with the figures of report.json.
-
-    Attributes:
-        directory: The folder.
-        board: Name of the camera, or `"budget"`.
-        firmware: Its release, or `""`.
-        class_names: The labels.
-        quantization: `"trained"` where ranges come from quantization-aware
-            training, `"calibrated"` where they come from representative data.
-        input_range: The values that pixels 0 and 255 have where they enter the model.
-        cost: Flash, RAM, MACs and time.
-        fits: Whether the model fits the camera.
-        fit_reasons: Why, in sentences.
-        accuracy: On the evaluation data, `None` without.
-        sha256: Of model.tflite.
-    """
-
-    directory: pathlib.Path
-    board: str
-    firmware: str
-    class_names: tuple[str, ...]
-    quantization: str
-    input_range: tuple[float, float]
-    cost: Cost
-    fits: bool
-    fit_reasons: tuple[str, ...]
-    accuracy: Accuracy | None
-    sha256: str
-
-    def to_json(self) -> str:
-        """The text of report.json."""
-        cost = self.cost
-        content = {
-            "format": REPORT_FORMAT,
-            "board": self.board,
-            "firmware": self.firmware,
-            "class_names": list(self.class_names),
-            "quantization": self.quantization,
-            "input_range": list(self.input_range),
-            "flash_bytes": cost.flash_bytes,
-            "ram_bytes": cost.ram_bytes,
-            "macs": cost.macs,
-            "parameters": cost.parameters,
-            "latency_ms_estimate": cost.latency_ms,
-            "fits": self.fits,
-            "fit_reasons": list(self.fit_reasons),
-            "accuracy": self.accuracy and dataclasses.asdict(self.accuracy),
-            "model_sha256": self.sha256,
-            "versions": {"tensorflow": tf.__version__, "keras": keras.__version__},
-        }
-        return json.dumps(content, indent=2) + "\n"
 
 
 def export(
@@ -99,11 +58,18 @@ def export(
     input_range: tuple[float, float] | None = None,
     dtype: str = "int8",
     on_exceed: Literal["raise", "warn"] = "raise",
+    seed: int | None = None,
 ) -> ExportReport:
     """Writes the folder that goes to the camera.
 
     Args:
-        model: A Keras 3 model, or the path of a .keras or .h5 file.
+        model: A Keras 3 model, or the path of a .keras or .h5 file; or several to
+            choose from, as a list or a mapping from names. Of several, the one ships
+            that is right most often on the camera's own arithmetic among those that
+            fit; of equals within one standard error the smaller file, then the first.
+            Where a model was trained with `QuantizationAwareTraining` and there are
+            both representative and evaluation data, plain post-training quantization
+            of the same weights is a candidate too.
         directory: The folder to write; one that an earlier export wrote is replaced,
             any other that holds files is refused.
         board: A `Board`, its name, or a `Budget`.
@@ -114,94 +80,91 @@ def export(
             beside them or not. Needed where the model was not trained with
             `QuantizationAwareTraining` in this process; 512 images are taken.
         evaluation_data: Images and labels to measure accuracy on: a pair of arrays
-            or a dataset of batches. Defaults to `None`: not measured.
+            or a dataset of batches. Defaults to `None`: not measured. Needed to
+            choose among several models.
         input_range: The values `(low, high)` that pixels 0 and 255 have where they
             enter the model. Defaults to `None`: (0, 255) where the model rescales
             its input itself, else taken from the data.
         dtype: Only `"int8"`.
         on_exceed: Whether a model that does not fit the camera is refused
             (`"raise"`) or written all the same (`"warn"`, which the report tells).
+        seed: Of the training, for the report. Defaults to `None`: not known.
 
     Returns:
-        The report; also in the folder as report.json.
+        The report; also in the folder, as report.json and report.html.
 
     Raises:
         UnsupportedModelError: If the model cannot run on the camera.
-        DatasetError: If labels do not fit the model.
+        DatasetError: If labels do not fit the model, or there is no evaluation data
+            to choose among several models.
         ExportError: If the folder is not ours, or there are no images to take
             activation ranges from.
-        BudgetError: If the model does not fit the camera.
+        BudgetError: If the model, or each of several, does not fit the camera.
         TrainingDivergedError: If a weight is not a finite number.
         ValueError: If `dtype` is not int8.
+
+    Example:
+
+    ```python
+    report = omv.export(
+        {"wide": wide_model, "pruned": pruned_model}, "camera",
+        board="openmv-h7-plus", class_names=names,
+        representative_data=train_images,
+        evaluation_data=(test_images, test_labels),
+    )
+    print(report.choice)
+    ```
     """
     board = as_board(board)
     check_options(board, dtype=dtype, on_exceed=on_exceed)
     check_destination(directory)
     class_names = tuple(class_names)
-    labels = class_labels(class_names)
-    if isinstance(model, str | os.PathLike):
-        model = load_model(model)
-    unroute(model)
-    check_classes(build_graph(model), class_names)
-    view, quantization = quantized_view(model, representative_data, input_range)
-    network = lower(view)
-    verify.check_network(network)
-    cost = estimate(network, board=board)
+    class_labels(class_names)
+    models = named_models(model)
+    _check_models(models, class_names, evaluation_data)
+    batches = _calibration_batches(representative_data)
+    candidates = [
+        candidate
+        for name, one in models.items()
+        for candidate in candidates_of(
+            name,
+            one,
+            board=board,
+            batches=batches,
+            input_range=input_range,
+            compare=evaluation_data is not None,
+        )
+    ]
     if on_exceed == "raise":
-        board.check(cost)
-    file = flatbuffer.write(network)
-    fit = board.fit(cost)
+        _check_some_fit(board, candidates)
+    evaluation = None if evaluation_data is None else gather(evaluation_data)
+    if evaluation is not None:
+        candidates = evaluate(candidates, *evaluation)
+    chosen, why = choose(candidates)
+    files = _camera_files(chosen, class_names, board)
     report = ExportReport(
         directory=pathlib.Path(directory),
         board=board.name,
         firmware=_firmware(board),
+        budget=board if isinstance(board, Budget) else None,
         class_names=class_names,
-        quantization=quantization,
-        input_range=view.pixels.range or (0.0, 255.0),
-        cost=cost,
-        fits=fit.fits,
-        fit_reasons=fit.reasons,
-        accuracy=None
-        if evaluation_data is None
-        else measure(model, view, evaluation_data),
-        sha256=hashlib.sha256(file).hexdigest(),
+        quantization=chosen.quantization,
+        input_range=range_of(chosen.view),
+        input_shape=chosen.network.input.shape,
+        cost=chosen.cost,
+        fit=chosen.fit,
+        accuracy=_accuracy(chosen, evaluation),
+        candidates=tuple(_figures(one, ships=one is chosen) for one in candidates),
+        choice=why,
+        seed=seed,
+        files=file_hashes(files),
     )
-    files = {
-        "model.tflite": file,
-        "model_desktop.tflite": flatbuffer.write(network, desktop=True),
-        "labels.txt": labels.encode(),
-        "main.py": camera_script(firmware=report.firmware or "5.0").encode(),
-        "report.json": report.to_json().encode(),
-    }
+    html = page(report, board=board, network=chosen.network, run=chosen.run)
+    files[REPORT_PAGE_FILE] = html.encode()
+    report = dataclasses.replace(report, files=file_hashes(files))
+    files[REPORT_FILE] = report.to_json().encode()
     write_folder(directory, files)
     return report
-
-
-def quantized_view(
-    model: Any, representative_data: Any, input_range: tuple[float, float] | None
-) -> tuple[QuantizedView, str]:
-    """The view to export, and whether its ranges are trained or calibrated.
-
-    Raises:
-        ExportError: If there are neither trained ranges nor images.
-    """
-    view = trained.trained_view(model)
-    if view is not None:
-        return view, "trained"
-    if representative_data is None:
-        raise ExportError(
-            "Expected images to take activation ranges from. Received: a model whose "
-            "weights were not trained with QuantizationAwareTraining in this process, "
-            "and representative_data=None. Pass representative_data=train_images."
-        )
-    view = QuantizedView(model, input_range=input_range)
-    images = view.calibrate(batches_of(representative_data, limit=CALIBRATION_IMAGES))
-    if images == 0:
-        raise ExportError(
-            "Expected some images to take activation ranges from. Received: empty "
-            "representative_data. Pass a few hundred training images."
-        )
-    return view, "calibrated"
 
 
 def check_classes(graph: Graph, class_names: Sequence[str]) -> None:
@@ -237,7 +200,68 @@ def check_options(board: Board | Budget, *, dtype: str, on_exceed: str) -> None:
             "Invalid value received for argument `on_exceed`. Expected 'raise' or "
             f"'warn'. Received: on_exceed={on_exceed!r}"
         )
-    camera_script(firmware=_firmware(board) or "5.0")
+    camera_script(firmware=_firmware(board) or DEFAULT_FIRMWARE)
+
+
+def _check_models(
+    models: Mapping[str, Any], class_names: Sequence[str], evaluation_data: Any
+) -> None:
+    for one in models.values():
+        check_classes(build_graph(one), class_names)
+    if len(models) > 1 and evaluation_data is None:
+        raise DatasetError(
+            f"Expected images and labels to choose among {len(models)} models. "
+            "Received: evaluation_data=None. Pass evaluation_data=(images, labels)."
+        )
+
+
+def _calibration_batches(data: Any) -> list[Any]:
+    """Batches that several calibrations can go over, whatever the data is."""
+    if data is None:
+        return []
+    return list(batches_of(data, limit=CALIBRATION_IMAGES))
+
+
+def _check_some_fit(board: Board | Budget, candidates: Sequence[Candidate]) -> None:
+    """Raises `BudgetError` for the smallest candidate if none fits."""
+    if not any(one.fit.fits for one in candidates):
+        board.check(min((one.cost for one in candidates), key=_size))
+
+
+def _size(cost: Cost) -> tuple[int, int]:
+    return cost.flash_bytes, cost.ram_bytes
+
+
+def _camera_files(
+    chosen: Candidate, class_names: Sequence[str], board: Board | Budget
+) -> dict[str, bytes]:
+    script = camera_script(firmware=_firmware(board) or DEFAULT_FIRMWARE)
+    return {
+        MODEL_FILE: chosen.file,
+        DESKTOP_MODEL_FILE: flatbuffer.write(chosen.network, desktop=True),
+        LABELS_FILE: class_labels(class_names).encode(),
+        SCRIPT_FILE: script.encode(),
+    }
+
+
+def _accuracy(
+    chosen: Candidate, evaluation: tuple[np.ndarray, np.ndarray] | None
+) -> Accuracy | None:
+    if evaluation is None or chosen.run is None:
+        return None
+    return measure(chosen.model, chosen.view, evaluation[0], chosen.run)
+
+
+def _figures(candidate: Candidate, *, ships: bool) -> CandidateFigures:
+    return CandidateFigures(
+        name=candidate.name,
+        quantization=candidate.quantization,
+        int8=candidate.run.accuracy if candidate.run else None,
+        flash_bytes=candidate.cost.flash_bytes,
+        ram_bytes=candidate.cost.ram_bytes,
+        fits=candidate.fit.fits,
+        ships=ships,
+    )
 
 
 def _firmware(board: Board | Budget) -> str:

@@ -509,8 +509,6 @@ def test_export_refuses_before_training_what_cannot_work(tmp_path):
     refused(omv.ExportError, "Add one", model=quantized_before)
     refused(ValueError, "dtype='float32'", dtype="float32")
     refused(ValueError, "on_exceed='stop'", on_exceed="stop")
-    old = omv.get_board("openmv-h7-plus", firmware="4.8.1")
-    refused(ValueError, r"4\.8\.1", board=old)
     refused(
         omv.BudgetError,
         "flash",

@@ -16,7 +16,10 @@ from keras_omv import flatbuffer
 
 BOARD = omv.get_board("openmv-h7-plus")
 NAMES = ("dark", "bright")
-FILES = ["labels.txt", "main.py", "model.tflite", "model_desktop.tflite", "report.json"]
+FILES = [
+    *("labels.txt", "main.py", "model.tflite", "model_desktop.tflite"),
+    *("report.html", "report.json"),
+]
 
 
 def make_data(count=120):

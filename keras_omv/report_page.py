@@ -1,0 +1,253 @@
+"""report.html: one page about an export, to look at rather than to read.
+
+It stands alone: styles and pictures are in it, it has no scripts and loads nothing.
+The layout is `templates/report.html` (Jinja2, which escapes every text); this module
+gives it numbers and sentences.
+"""
+
+import base64
+import dataclasses
+import functools
+import io
+from typing import Any
+
+import jinja2
+import numpy as np
+from PIL import Image
+
+from keras_omv.boards import NEEDS_COMPILER, Board, Budget
+from keras_omv.changes import other_boards
+from keras_omv.deploy import copy_instructions
+from keras_omv.evaluation import Accuracy, DeviceRun, Mistake
+from keras_omv.memory_map import memory_map
+from keras_omv.network import Network
+from keras_omv.report import ExportReport, how, versions
+from keras_omv.units import format_bytes
+
+WORST_MISTAKES = 12
+LARGEST_TABLE = 16
+"""More classes than that are listed as pairs: a table of them is not readable."""
+LISTED_PAIRS = 12
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Bar:
+    """A size beside its limit.
+
+    Attributes:
+        name: What it is of.
+        used_bytes: What the model takes.
+        limit_bytes: What the camera has, `None` for no limit.
+        over_bytes: By how much it is over, 0 where it is not.
+        place: Where it lies.
+    """
+
+    name: str
+    used_bytes: int
+    limit_bytes: int | None
+    over_bytes: int
+    place: str
+
+    @property
+    def end_bytes(self) -> int:
+        """What the bar's right end stands for."""
+        return max(self.used_bytes, self.limit_bytes or self.used_bytes, 1)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Share:
+    """One accuracy.
+
+    Attributes:
+        name: What was measured.
+        value: The share.
+        note: On what.
+        is_device: Whether it is what the camera does.
+    """
+
+    name: str
+    value: float
+    note: str
+    is_device: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Pair:
+    """How often one class is taken for another."""
+
+    truth: str
+    predicted: str
+    count: int
+    share: float
+
+
+def page(
+    report: ExportReport,
+    *,
+    board: Board | Budget,
+    network: Network,
+    run: DeviceRun | None,
+) -> str:
+    """The text of report.html.
+
+    Args:
+        report: The export's figures.
+        board: The camera.
+        network: The network, with the names of its layers.
+        run: Its answers to the evaluation images, `None` without.
+    """
+    arena, accuracy = report.cost.arena, report.accuracy
+    limit_bytes = report.fit.ram_limit_bytes
+    return _template().render(
+        report=report,
+        camera=board.title if isinstance(board, Board) else "budget",
+        verdict=_verdict(report, board),
+        bars=_bars(report),
+        shares=_shares(accuracy, is_grey=report.input_shape[-1] == 1)
+        if accuracy
+        else (),
+        accuracy=accuracy,
+        has_table=len(report.class_names) <= LARGEST_TABLE,
+        pairs=_pairs(accuracy, report.class_names) if accuracy else (),
+        mistakes=run.worst_mistakes(WORST_MISTAKES) if run else (),
+        map=arena and memory_map(network, arena, limit_bytes=limit_bytes),
+        steps=_steps(report, board),
+        how=how(arena, accuracy),
+        versions=versions(),
+    )
+
+
+@functools.cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("keras_omv", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["size"] = format_bytes
+    environment.filters["percent"] = lambda share: f"{100 * share:.1f} %"
+    environment.filters["points"] = lambda share: f"{100 * share:+.1f}"
+    environment.filters["picture"] = _picture
+    return environment.get_template("report.html")
+
+
+def _picture(mistake: Mistake) -> str:
+    """The address of an inline PNG."""
+    pixels = mistake.pixels
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def _verdict(report: ExportReport, board: Board | Budget) -> dict[str, str]:
+    name = board.title if isinstance(board, Board) else board.label
+    if not report.fits:
+        return {"state": "bad", "text": f"Does not fit {name}"}
+    if board.name == NEEDS_COMPILER:
+        return {"state": "fair", "text": f"Must be compiled for {name}"}
+    return {"state": "good", "text": f"Fits {name}"}
+
+
+def _bars(report: ExportReport) -> tuple[Bar, Bar]:
+    fit, cost = report.fit, report.cost
+    return (
+        Bar(
+            "Flash",
+            cost.flash_bytes,
+            fit.flash_limit_bytes,
+            fit.flash_over_bytes,
+            {"romfs": "in ROMFS", "flash": "on /flash", "sdcard": "on the SD card"}.get(
+                fit.storage, ""
+            ),
+        ),
+        Bar(
+            "RAM",
+            cost.ram_bytes,
+            fit.ram_limit_bytes,
+            fit.ram_over_bytes,
+            f"in {fit.arena_memory}" if fit.arena_memory else "",
+        ),
+    )
+
+
+def _shares(accuracy: Accuracy, *, is_grey: bool) -> tuple[Share, ...]:
+    camera = accuracy.camera
+    pixels = "grey" if is_grey else "RGB565"
+    seen = f"{camera.images:,} images in the camera's {pixels}"
+    if camera.images < accuracy.images:
+        seen += f"; {100 * camera.int8_clean:.1f} % on the same ones as they are"
+    return (
+        Share("Keras model", accuracy.float32, "float32", False),
+        Share("In training", accuracy.fake_quantized, "int8 rounding, in float", False),
+        Share("On the device", accuracy.int8, f"int8, {accuracy.runtime}", True),
+        Share("As the camera sees", camera.int8, seen, True),
+    )
+
+
+def _pairs(accuracy: Accuracy, names: tuple[str, ...]) -> list[Pair]:
+    """What is most often taken for something else."""
+    counts = np.array(accuracy.confusion)
+    wrong = counts * (1 - np.eye(len(counts), dtype="int64"))
+    order = np.argsort(-wrong, axis=None, kind="stable")[:LISTED_PAIRS]
+    rows, columns = np.unravel_index(order, wrong.shape)
+    return [
+        Pair(
+            names[row],
+            names[column],
+            int(wrong[row, column]),
+            float(wrong[row, column] / counts[row].sum()),
+        )
+        for row, column in zip(rows, columns, strict=True)
+        if wrong[row, column]
+    ]
+
+
+def _steps(report: ExportReport, board: Board | Budget) -> list[str]:
+    """What to do next, a sentence or two each."""
+    if not report.fits:
+        return _mending(report, board)
+    fit = report.fit
+    steps = [
+        copy_instructions(
+            board,
+            storage=fit.storage,
+            replaces_stock_models=fit.replaces_stock_models,
+        ),
+        "Connect with OpenMV IDE: main.py prints the labels that it is most sure of, "
+        "with the frame rate.",
+    ]
+    if report.accuracy is None:
+        steps.append(
+            "Measure it: export again with evaluation_data=(images, labels), images "
+            "that the training has not seen."
+        )
+    return steps
+
+
+def _mending(report: ExportReport, board: Board | Budget) -> list[str]:
+    fit, cost = report.fit, report.cost
+    steps = []
+    if fit.ram_over_bytes:
+        steps.append("Take a smaller resolution or alpha: both shrink the RAM.")
+    if fit.flash_over_bytes:
+        steps.append(
+            "Take a smaller alpha or a narrower last convolution: both shrink the file."
+        )
+    if isinstance(board, Board):
+        classes = len(report.class_names)
+        steps.append(
+            f"keras-omv space --board {board.name} --classes {classes} lists every "
+            "MobileNetV2 that fits."
+        )
+
+    def cost_there(other: Board) -> Any:
+        return cost if other.core == board.core else None
+
+    others = [change.value for change in other_boards(board, cost_there)]
+    if others:
+        steps.append(f"Or take another camera. As it is, it fits {', '.join(others)}.")
+    return steps
