@@ -6,16 +6,24 @@ Rooms, from the ground up; imports point downward only:
 - memory, fit, boards: the cameras' memory, what fits in it and why not.
 - network, builder, architecture: the int8 network as plain data; MobileNetV2's levers.
 - tables, operators, reader, flatbuffer: the .tflite file, read and written.
-- firmware: what each release loads.
+- firmware, ranges, shapes, rules: what each release loads and runs well.
 - kernels, arena, cost: TFLM's memory; flash, RAM, MACs and time.
 - placement, screening, space, changes: all candidates that fit, at full speed.
 - tracing, calls, layers, graph, fusion: a Keras model as the steps the camera takes.
-- quantization, view, convert: int8 rounding in training, and the same in the file.
+- scales, quantization, fixed_point, folding: int8 rounding, and the camera's integers.
+- inference, view, convert: rounding in training, the same in inference and in the file.
 - mobilenet, pruning, legacy: MobileNetV2 in Keras; masks; files of Keras 2.
+- importance, slicing, pretrained: a wider model's weights, and where they come from.
+- camera, preprocessing: the camera's arithmetic, in NumPy and in TensorFlow.
 - folders, pictures, images, survey: labelled images from folders.
-- trained, routing, tflm, verify, accuracy: ranges kept, TFLM run, accuracy measured.
-- folder_swap, deploy, estimation, exporter: the camera folder and its report.
-- callbacks, progress, training, screens, commands, cli: what users call.
+- sandbox, tflm, frames, verify, verification: TFLM run, files judged.
+- trained, routing, evaluation, accuracy: ranges kept, accuracy measured.
+- scripts, folder_swap, deploy, estimation, exporter: the camera folder.
+- candidates, report, memory_map, report_page, report_check: what ships, with proof.
+- callbacks, progress, recipe, training: what users add to fit; the default recipe.
+- proposals, forecast, oracles, results, project, interruptions: a search's parts.
+- feeds, trial, starting, runner, tuner, search_progress: a search that trains.
+- screens, terminal, commands, making, search_command, verify_command, cli: the shell.
 
 The names below are loaded when they are first used, so that the rooms without
 TensorFlow stay quick to import.
@@ -29,14 +37,16 @@ _HOMES = {
     "Budget": "boards",
     "BudgetError": "errors",
     "BudgetMonitor": "callbacks",
+    "CameraView": "preprocessing",
     "ConstantSparsity": "pruning",
     "Cost": "cost",
     "DatasetError": "errors",
     "ExportError": "errors",
-    "ExportReport": "exporter",
+    "ExportReport": "report",
     "FakeQuantize": "quantization",
     "Levers": "architecture",
     "MobileNetV2": "mobilenet",
+    "MobileNetV2Tuner": "tuner",
     "ModelFileError": "errors",
     "Network": "network",
     "OpenMVExport": "callbacks",
@@ -45,9 +55,12 @@ _HOMES = {
     "PolynomialDecay": "pruning",
     "Pruning": "callbacks",
     "QuantizationAwareTraining": "callbacks",
+    "Recipe": "recipe",
+    "SearchError": "errors",
     "TrainingDivergedError": "errors",
     "UnsupportedModelError": "errors",
     "board_names": "boards",
+    "camera_view": "preprocessing",
     "estimate": "estimation",
     "export": "exporter",
     "feasible_points": "space",

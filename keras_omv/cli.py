@@ -1,4 +1,4 @@
-"""The command line: `keras-omv boards | cost | space | train | export`."""
+"""The command line, see `keras-omv --help`."""
 
 import argparse
 import pathlib
@@ -7,18 +7,22 @@ from typing import Any
 
 from rich.console import Console
 
-from keras_omv import commands
+from keras_omv import commands, making, search_command, verify_command
 from keras_omv.architecture import BLOCKS, HEAD_CHANNELS
 from keras_omv.boards import board_names
-from keras_omv.commands import DIGITS
+from keras_omv.making import DIGITS
+from keras_omv.proposals import ORACLES
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs one command; errors go to stderr in one line and exit with 1."""
+    """Runs one command; errors go to stderr in one line and exit with 1.
+
+    So does `verify` where something did not pass, which it prints itself.
+    """
     options = _parser().parse_args(arguments)
     console = Console(quiet=getattr(options, "quiet", False), highlight=False)
     try:
-        options.run(options, console)
+        code = options.run(options, console)
     except (ValueError, OSError) as error:
         Console(stderr=True, highlight=False).print(
             f"keras-omv: {error}", style="red", markup=False, soft_wrap=True
@@ -26,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+    if code:
+        raise SystemExit(code)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -38,7 +44,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_cost(subparsers)
     _add_space(subparsers)
     _add_train(subparsers)
+    _add_search(subparsers)
     _add_export(subparsers)
+    _add_verify(subparsers)
     return parser
 
 
@@ -115,7 +123,57 @@ def _add_train(subparsers: Any) -> None:
     )
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--quiet", action="store_true", help="print errors only")
-    command.set_defaults(run=commands.train)
+    command.set_defaults(run=making.train)
+
+
+def _add_search(subparsers: Any) -> None:
+    command = subparsers.add_parser(
+        "search", help="try networks that fit the camera, write the best one's folder"
+    )
+    command.add_argument(
+        "data", metavar="DATA_DIR", help="a folder of images as for train"
+    )
+    _add_board(command, required=True)
+    _add_out(command)
+    end = command.add_mutually_exclusive_group()
+    end.add_argument("--trials", type=int, help="networks to train (default 20)")
+    end.add_argument("--hours", type=float, help="begin no training after this time")
+    command.add_argument(
+        "--oracle",
+        choices=ORACLES,
+        default=ORACLES[0],
+        help=f"what proposes the next network (default {ORACLES[0]})",
+    )
+    command.add_argument("--epochs", type=int, default=24, help="default 24")
+    command.add_argument("--batch-size", type=int, default=64)
+    command.add_argument("--max-ms", type=float, help="time of an inference at most")
+    command.add_argument("--max-alpha", type=float, default=0.35, help="default 0.35")
+    command.add_argument("--max-resolution", type=int, default=96, help="default 96")
+    command.add_argument("--grey", action="store_true", help="one channel, not RGB")
+    command.add_argument(
+        "--weights", help="what networks start from: imagenet, or a file"
+    )
+    command.add_argument(
+        "--from-scratch",
+        action="store_true",
+        help="start no network from an earlier one",
+    )
+    command.add_argument(
+        "--no-early-stopping",
+        action="store_true",
+        help="train networks to the end that are behind",
+    )
+    command.add_argument(
+        "--no-flip", action="store_true", help="never mirror images in training"
+    )
+    command.add_argument(
+        "--project",
+        type=pathlib.Path,
+        help="where trials are kept (default: OUT-search)",
+    )
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--quiet", action="store_true", help="print errors only")
+    command.set_defaults(run=search_command.search)
 
 
 def _add_export(subparsers: Any) -> None:
@@ -142,7 +200,32 @@ def _add_export(subparsers: Any) -> None:
     command.add_argument("--dtype", default="int8", help="only int8")
     command.add_argument("--skip-bad-images", action="store_true")
     command.add_argument("--quiet", action="store_true", help="print errors only")
-    command.set_defaults(run=commands.export)
+    command.set_defaults(run=making.export)
+
+
+def _add_verify(subparsers: Any) -> None:
+    command = subparsers.add_parser(
+        "verify",
+        help="would a camera run this .tflite file, and does it answer? is a camera "
+        "folder what its report says?",
+    )
+    command.add_argument(
+        "path",
+        metavar="PATH",
+        type=pathlib.Path,
+        help="a .tflite file, whoever made it, or a folder that export wrote",
+    )
+    _add_board(command, required=False)
+    command.add_argument(
+        "--input-range",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="what pixels 0 and 255 are where they enter the model, where that is "
+        "unusual (default: any of 0 255, 0 1, -1 1 and the like)",
+    )
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.set_defaults(run=verify_command.verify)
 
 
 def _add_board(command: argparse.ArgumentParser, *, required: bool) -> None:

@@ -27,3 +27,7 @@ class ExportError(ValueError):
 
 class TrainingDivergedError(ValueError):
     """The loss or the weights are no longer finite numbers."""
+
+
+class SearchError(ValueError):
+    """A search cannot go on, or its folder cannot be used as it is."""

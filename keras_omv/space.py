@@ -113,6 +113,8 @@ def check_smallest(
     channels: int = 1,
     alphas: Sequence[float] = ALPHAS,
     resolutions: Sequence[int] = RESOLUTIONS,
+    head_channels: Sequence[int | None] = HEAD_CHANNELS,
+    depths: Sequence[int] = DEPTHS,
 ) -> None:
     """Raise what the smallest candidate lacks, where none fits.
 
@@ -122,6 +124,8 @@ def check_smallest(
         channels: 1 for grey, 3 for RGB. Defaults to `1`.
         alphas: The widths that were tried.
         resolutions: The sides that were tried.
+        head_channels: The widths of the last convolution that were tried.
+        depths: The depths that were tried.
 
     Raises:
         BudgetError: If the smallest does not fit.
@@ -131,8 +135,8 @@ def check_smallest(
         resolution=min(resolutions),
         channels=channels,
         classes=classes,
-        head_channels=min(head for head in HEAD_CHANNELS if head),
-        depth=min(DEPTHS),
+        head_channels=min((h for h in head_channels if h), default=None),
+        depth=min(depths),
     )
     try:
         board.check(cost_of_levers(smallest, board=board))

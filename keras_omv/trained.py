@@ -55,6 +55,18 @@ def note_epoch(model: Any, *, quantized: bool) -> None:
     record.ranges[_fingerprint(model)] = ranges
 
 
+def adopt(model: Any, view: QuantizedView) -> None:
+    """Takes a view's ranges for those of the model's weights, without a fit.
+
+    Args:
+        model: A model whose ranges were kept elsewhere.
+        view: Of the model, with these ranges.
+    """
+    record = Record(view, weakref.ref(view))
+    record.ranges[_fingerprint(model)] = view.get_ranges()
+    _RECORDS[model] = record
+
+
 def in_training(model: Any) -> QuantizedView | None:
     """The view of the fit that goes on, or went last, if any."""
     record = _RECORDS.get(model)

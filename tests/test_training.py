@@ -9,7 +9,8 @@ from keras_omv import flatbuffer
 from keras_omv.architecture import network_of_levers
 from keras_omv.cost import cost_of
 from keras_omv.images import load_digits
-from keras_omv.training import Recipe, choose_levers, training_dataset
+from keras_omv.recipe import Recipe, training_batches
+from keras_omv.training import choose_levers
 
 
 @pytest.mark.parametrize("name", omv.board_names())
@@ -45,11 +46,16 @@ def test_a_lever_of_zero_is_refused_and_not_taken_for_a_default(lever):
         choose_levers(omv.get_board("openmv-h7-plus"), classes=2, **{lever: 0})
 
 
+def batches_of(data, recipe):
+    pair = data.train_images, data.train_labels
+    return training_batches(tf.data.Dataset.from_tensor_slices(pair), recipe)
+
+
 def test_augmentation_is_seeded_and_keeps_pixels_in_range():
     data = load_digits(resolution=16)
     recipe = Recipe(flip=True)
     first, second = (
-        np.concatenate([images.numpy() for images, _ in training_dataset(data, recipe)])
+        np.concatenate([images.numpy() for images, _ in batches_of(data, recipe)])
         for _ in range(2)
     )
     np.testing.assert_array_equal(first, second)
@@ -61,7 +67,7 @@ def test_augmentation_is_seeded_and_keeps_pixels_in_range():
 
 def test_without_augmentation_the_images_are_as_they_were():
     data = load_digits(resolution=16)
-    dataset = training_dataset(data, Recipe(flip=False, shift=0.0))
+    dataset = batches_of(data, Recipe(flip=False, shift=0.0))
     images = np.concatenate([images.numpy() for images, _ in dataset])
     total = data.train_images.astype("float64").sum(axis=(1, 2, 3))
     assert sorted(images.astype("float64").sum(axis=(1, 2, 3))) == sorted(total)

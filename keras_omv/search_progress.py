@@ -1,0 +1,129 @@
+"""Shows a search as one bar, or as one line a trial where there is no terminal."""
+
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from keras_omv.results import TrialResult, read_result
+from keras_omv.tuner import MobileNetV2Tuner
+
+
+class SearchProgress(keras.callbacks.Callback):
+    """Shows the trial, the best so far and the time left.
+
+    Args:
+        console: Where to; a quiet console shows nothing.
+        trials: How many trials there are to be, `None` where that is not known.
+        hours: How long the search may take, `None` for no limit.
+    """
+
+    def __init__(
+        self, console: Console, *, trials: int | None, hours: float | None
+    ) -> None:
+        super().__init__()
+        self.console = console
+        self.trials = trials
+        self.hours = hours
+        self._begin = time.monotonic()
+        self._done = self._done_before = 0
+        self._best: TrialResult | None = None
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("Searching", total=trials, left="")
+
+    def __deepcopy__(self, memo: Any) -> "SearchProgress":
+        """All trials share this one: it shows them together."""
+        return self
+
+    def go_on(self, results: Sequence[TrialResult]) -> None:
+        """Counts what an earlier run found.
+
+        Args:
+            results: The most accurate first.
+        """
+        self._done = self._done_before = len(results)
+        self._best = results[0] if results else None
+
+    def begin_trial(self, name: str) -> None:
+        """Shows that a trial begins.
+
+        Args:
+            name: What is trained.
+        """
+        self._bar.start()
+        self._name = name
+        self._show(0.0)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._show((epoch + 1) / self.params["epochs"])
+
+    def end_trial(self, result: TrialResult | None) -> None:
+        """Shows what a trial found.
+
+        Args:
+            result: `None` for one that failed.
+        """
+        self._done += 1
+        if result and (
+            self._best is None or result.int8_accuracy > self._best.int8_accuracy
+        ):
+            self._best = result
+        self._show(0.0)
+        number = f"Trial {self._done}{f' of {self.trials}' if self.trials else ''}"
+        self.console.print(f"{number}: {result or 'failed'}", highlight=False)
+
+    def stop(self) -> None:
+        """Takes the bar away."""
+        self._bar.stop()
+
+    def _show(self, share: float) -> None:
+        best = f"best {self._best.int8_accuracy:.1%}" if self._best else "no result yet"
+        self._bar.update(
+            self._task,
+            completed=self._done + share,
+            description=f"Trial {self._done + 1}, {self._name}; {best}",
+            left=self._time_left(self._done + share),
+        )
+
+    def _time_left(self, done: float) -> str:
+        passed = time.monotonic() - self._begin
+        left = math.inf
+        mine = done - self._done_before
+        if self.trials and mine:
+            left = passed / mine * (self.trials - done)
+        if self.hours is not None:
+            left = min(left, max(0.0, self.hours * 3600 - passed))
+        return "" if math.isinf(left) else f"about {left / 60:.0f} min left"
+
+
+class ShownTuner(MobileNetV2Tuner):
+    """A tuner whose trials are shown.
+
+    Args:
+        progress: What shows them.
+        **options: As for `MobileNetV2Tuner`.
+    """
+
+    def __init__(self, progress: SearchProgress, **options: Any) -> None:
+        self.progress = progress
+        super().__init__(**options)
+        progress.go_on(self.results())
+
+    def on_trial_begin(self, trial: Any) -> None:
+        super().on_trial_begin(trial)
+        levers = self.space.proposal(trial.hyperparameters.values).point.levers
+        self.progress.begin_trial(f"alpha {levers.alpha:g} at {levers.resolution} px")
+
+    def on_trial_end(self, trial: Any) -> None:
+        super().on_trial_end(trial)
+        self.progress.end_trial(read_result(self.runner.trial_folder(trial.trial_id)))
