@@ -18,7 +18,7 @@ Rooms, from the ground up; imports point downward only:
 - folders, pictures, images, survey: labelled images from folders.
 - sandbox, tflm, frames, verify, verification: TFLM run, files judged.
 - trained, routing, evaluation, accuracy: ranges kept, accuracy measured.
-- scripts, folder_swap, deploy, estimation, exporter: the camera folder.
+- scripts, folder_swap, romfs, deploy, estimation, exporter: the camera folder.
 - candidates, report, memory_map, report_page, report_check: what ships, with proof.
 - callbacks, progress, recipe, training: what users add to fit; the default recipe.
 - proposals, forecast, oracles, results, project, interruptions: a search's parts.

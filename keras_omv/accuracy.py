@@ -6,14 +6,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_omv import trained, verify
-from keras_omv.convert import lower
+from keras_omv import trained
 from keras_omv.evaluation import (
     Accuracy,
     DeviceRun,
     gather,
     measure_device,
-    to_pixels,
 )
 from keras_omv.graph import Graph
 from keras_omv.view import QuantizedView, batches_of
@@ -21,22 +19,37 @@ from keras_omv.view import QuantizedView, batches_of
 WHOLE_RANGE = (0.0, 255.0)
 
 
-def int8_accuracy(model: Any, data: Any, *, limit: int = 500) -> float:
+def int8_accuracy(
+    model: Any, data: Any, *, view: QuantizedView | None = None, limit: int = 500
+) -> float:
     """Accuracy of the int8 network that a model would be exported as now.
 
     Args:
         model: A model, in training or not; without trained ranges they are taken
             from the images.
         data: Images and labels: a pair of arrays or a dataset of batches.
+        view: Of the model, to use where it has no trained ranges; a second
+            measurement with it is quicker. Defaults to `None`, a new one.
         limit: The number of images after which to stop.
     """
     images, labels = gather(data, limit=limit)
-    view = trained.in_training(model)
-    if view is None or not view.has_ranges:
-        view = QuantizedView(model)
+    trained_view = trained.in_training(model)
+    if trained_view is not None and trained_view.has_ranges:
+        view = trained_view
+    else:
+        view = view or QuantizedView(model)
         view.calibrate(batches_of(images))
-    scores = verify.run_reference(lower(view), to_pixels(images, range_of(view)))
-    return float(np.mean(scores.classes == labels))
+    return float(np.mean(device_classes(view, images) == labels))
+
+
+def device_classes(view: QuantizedView, images: np.ndarray) -> np.ndarray:
+    """The class that the camera gives each image, computed through the view.
+
+    Args:
+        view: With trained or calibrated ranges.
+        images: As they enter the model, `(n, height, width, channels)`.
+    """
+    return _classes(view.predict(images), view.graph)
 
 
 def range_of(view: QuantizedView) -> tuple[float, float]:
@@ -58,7 +71,7 @@ def measure(
     # The class's own `call`: the model may still compute through its view.
     scores = _predict(lambda x: type(model).call(model, x, training=False), images)
     float32 = _classes(scores, view.graph)
-    fake = _classes(_predict(view, images), view.graph)
+    fake = device_classes(view, images)
     device = measure_device(run)
     fields = dataclasses.fields(device)
     return Accuracy(

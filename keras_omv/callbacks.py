@@ -250,6 +250,8 @@ class BudgetMonitor(keras.callbacks.Callback):
         graph = build_graph(self.model)
         self._kernels = [step.kernel for step in graph.weighted_steps]
         self.cost: Cost = estimate(self.model, board=board)
+        measures = self.evaluation_data is not None
+        self._view = QuantizedView(self.model) if measures else None
         try:
             board.check(self.cost)
         except BudgetError as error:
@@ -268,7 +270,9 @@ class BudgetMonitor(keras.callbacks.Callback):
         logs["omv_latency_ms"] = self.cost.latency_ms
         logs.setdefault("omv_sparsity", sparsity_of(self._kernels))
         if self.evaluation_data is not None:
-            logs["omv_int8_accuracy"] = int8_accuracy(self.model, self.evaluation_data)
+            logs["omv_int8_accuracy"] = int8_accuracy(
+                self.model, self.evaluation_data, view=self._view
+            )
 
 
 class OpenMVExport(keras.callbacks.Callback):

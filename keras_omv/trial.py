@@ -13,9 +13,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_omv import verify
+from keras_omv.accuracy import device_classes
 from keras_omv.callbacks import Pruning, QuantizationAwareTraining
-from keras_omv.convert import lower
 from keras_omv.errors import TrainingDivergedError
 from keras_omv.feeds import Images
 from keras_omv.mobilenet import MobileNetV2
@@ -177,8 +176,7 @@ def judge(model: Any, train: Images, validation: Images) -> tuple[float, Quantiz
         images, _ = train.arrays(resolution, CALIBRATION_IMAGES)
         view.calibrate(batches_of(images, limit=CALIBRATION_IMAGES))
     pixels, labels = validation.arrays(resolution)
-    scores = verify.run_reference(lower(view), pixels)
-    return float(np.mean(scores.classes == labels)), view
+    return float(np.mean(device_classes(view, pixels) == labels)), view
 
 
 def save(model: Any, view: Any, folder: pathlib.Path) -> None:

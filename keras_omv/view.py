@@ -6,6 +6,7 @@ go through it, so what is trained is what is shipped. Training rounds in float32
 which has gradients; inference computes what the camera computes (inference.py).
 """
 
+import functools
 import inspect
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal
@@ -76,6 +77,13 @@ class QuantizedView:
         )
         self.pixels.build(None)
         _ = self.pixels.quantization  # Raises where int8 cannot hold it.
+        # Traced once: weights and ranges are variables, which may change.
+        batch = [tf.TensorSpec((None, *self.graph.input_shape), tf.float32)]
+        compile_ = functools.partial(
+            tf.function, autograph=False, input_signature=batch
+        )
+        self._inferring = compile_(self._infer)
+        self._calibrating = compile_(lambda x: self._run(x, "calibrate"))
 
     def __call__(self, inputs: Any, training: bool | None = None) -> Any:
         """The model's output for a batch.
@@ -90,6 +98,22 @@ class QuantizedView:
         """
         return self._run(inputs, "train") if training else self._infer(inputs)
 
+    def predict(self, images: np.ndarray, *, batch_size: int = 64) -> np.ndarray:
+        """The camera's output for many images, quicker from the second time on.
+
+        Args:
+            images: Shape `(n, height, width, channels)`, as for the model.
+            batch_size: How many are computed at once. Defaults to `64`.
+
+        Returns:
+            Shape `(n, classes)`.
+        """
+        starts = range(0, len(images), batch_size)
+        batches = (images[start : start + batch_size] for start in starts)
+        return np.concatenate(
+            [self._inferring(np.asarray(b, "float32")).numpy() for b in batches]
+        )
+
     def calibrate(self, batches: Iterable[Any]) -> int:
         """Sets the ranges to the extremes over some batches, without training.
 
@@ -101,14 +125,11 @@ class QuantizedView:
             The number of images seen.
         """
         self.reset_ranges()
-        step = tf.function(
-            lambda x: self._run(x, "calibrate"), autograph=False, reduce_retracing=True
-        )
         images, brightest = 0, 0.0
         for batch in batches:
             batch = tf.cast(batch, tf.float32)
             self._check_images(batch)
-            step(batch)
+            self._calibrating(batch)
             images += int(batch.shape[0])
             brightest = max(brightest, float(tf.reduce_max(batch)))
         if images and self.pixels.input_range == (0, 255) and brightest <= 1:

@@ -405,3 +405,17 @@ def test_batches_come_from_arrays_pairs_and_datasets_alike():
 def test_few_images_give_one_batch_and_none_give_none():
     assert [len(batch) for batch in batches_of(np.zeros((3, 2)))] == [3]
     assert list(batches_of(np.zeros((0, 2)))) == []
+
+
+def test_predictions_follow_the_weights_and_the_ranges_of_the_moment():
+    model, inputs, view = fresh("functional_backbone")
+    view.calibrate([inputs])
+    first = view.predict(inputs)
+    np.testing.assert_array_equal(first, view.predict(inputs, batch_size=7))
+    np.testing.assert_array_equal(first, np.asarray(view(inputs)))
+    model.set_weights([1.5 * weight for weight in model.get_weights()])
+    assert not np.array_equal(view.predict(inputs), first)
+    np.testing.assert_array_equal(view.predict(inputs), np.asarray(view(inputs)))
+    with_other_weights = view.predict(inputs)
+    view.calibrate([inputs])
+    assert not np.array_equal(view.predict(inputs), with_other_weights)
