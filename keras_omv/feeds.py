@@ -6,14 +6,20 @@ the camera scales its frames, once, and kept for the next candidate of that size
 
 import collections
 import dataclasses
+import functools
 import os
 import pathlib
+import shutil
+import tempfile
+import weakref
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
 
 from keras_omv.errors import DatasetError
+from keras_omv.folders import find_class_folders
 from keras_omv.images import ImageData, load_image_folder
 from keras_omv.preprocessing import camera_view
 
@@ -23,6 +29,57 @@ CACHE_LIMIT_BYTES = 1 << 30
 
 _SMALL_PX = 32
 """A resolution at which counting images is quick, and that is often needed."""
+
+
+def make_feeds(
+    x: Any,
+    y: Any,
+    validation_data: Any,
+    *,
+    classes: int,
+    channels: int,
+    seed: int,
+    cache_directory: pathlib.Path,
+) -> "tuple[Images, Images]":
+    """What to train on and what to judge by, from what a search was given.
+
+    Args:
+        x: A folder, a dataset, or an array of images.
+        y: Labels, where `x` is an array.
+        validation_data: As `x`, or images and labels; `None` for a folder.
+        classes: Number of classes.
+        channels: 1 for grey, 3 for RGB.
+        seed: Decides the split of a folder.
+        cache_directory: See `Feed`.
+
+    Raises:
+        DatasetError: If they cannot be used as they are.
+    """
+    is_folder = isinstance(x, str | os.PathLike)
+    if is_folder and (y is not None or validation_data is not None):
+        raise DatasetError(
+            "Expected a folder alone: it is split, or has train and test folders. "
+            "Received: y or validation_data beside it. Next step: leave them out."
+        )
+    if is_folder:
+        folder = FolderFeed(x, channels=channels, seed=seed)
+        names = folder.class_names
+        if len(names) != classes:
+            raise DatasetError(
+                f"Expected {classes} class folders. Received: {len(names)}: "
+                f"{', '.join(names)}. Next step: classes={len(names)}."
+            )
+        return folder.train, folder.validation
+    if x is None or validation_data is None:
+        raise DatasetError(
+            "Expected training images and validation_data to judge by. Received: "
+            f"x={type(x).__name__}, validation_data={type(validation_data).__name__}. "
+            "Next step: tuner.search(train, validation_data=validation)."
+        )
+    feed = functools.partial(
+        Feed, classes=classes, channels=channels, cache_directory=cache_directory
+    )
+    return feed(x if y is None else (x, y)), feed(validation_data)
 
 
 class Images(Protocol):
@@ -60,6 +117,7 @@ class Feed:
         self._channels = channels
         self._directory = cache_directory
         self._images = _single_images(data)
+        self._files: str | None = None
         self._scaled: collections.OrderedDict[int, tf.data.Dataset] = (
             collections.OrderedDict()
         )
@@ -90,11 +148,16 @@ class Feed:
             resolution: Height and width in pixels.
             limit: The number of images after which to stop.
         """
-        # All of them are read, also where few are wanted: a cache that was not
-        # filled to the end is thrown away.
-        batches = list(self.at(resolution).batch(256).as_numpy_iterator())
-        images, labels = (np.concatenate(part) for part in zip(*batches, strict=True))
-        return images[:limit], labels[:limit]
+        wanted = self.count if limit is None else min(limit, self.count)
+        parts, kept = [], 0
+        # To the end, also where few are wanted: a cache that was not filled to the
+        # end is thrown away.
+        for images, labels in self.at(resolution).batch(256).as_numpy_iterator():
+            if kept < wanted:
+                parts.append((images[: wanted - kept], labels[: wanted - kept]))
+                kept += len(parts[-1][1])
+        images, labels = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return images, labels
 
     def _scale(self, resolution: int) -> tf.data.Dataset:
         view = camera_view(resolution, channels=self._channels, dtype="uint8")
@@ -110,16 +173,23 @@ class Feed:
 
     def _forget_oldest(self) -> None:
         """Leave what fits in memory; what was dropped is scaled again when needed."""
-        while len(self._scaled) > 1 and (
-            sum(map(self._size_bytes, self._scaled)) > CACHE_LIMIT_BYTES
+        in_memory = [side for side in self._scaled if not self._needs_file(side)]
+        while len(in_memory) > 1 and (
+            sum(map(self._size_bytes, in_memory)) > CACHE_LIMIT_BYTES
         ):
-            self._scaled.popitem(last=False)
+            del self._scaled[in_memory.pop(0)]
+
+    def _needs_file(self, resolution: int) -> bool:
+        return self._size_bytes(resolution) > CACHE_LIMIT_BYTES
 
     def _file(self, resolution: int) -> str:
-        if self._size_bytes(resolution) <= CACHE_LIMIT_BYTES:
+        if not self._needs_file(resolution):
             return ""  # In memory.
-        self._directory.mkdir(parents=True, exist_ok=True)
-        return os.fspath(self._directory / f"{resolution}px_{os.getpid()}_{id(self)}")
+        if self._files is None:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            self._files = tempfile.mkdtemp(dir=self._directory)
+            weakref.finalize(self, shutil.rmtree, self._files, ignore_errors=True)
+        return os.path.join(self._files, f"{resolution}px")
 
 
 class FolderFeed:
@@ -146,9 +216,9 @@ class FolderFeed:
         self.validation = _Side(self, "test")
 
     @property
-    def class_names(self) -> tuple[str, ...]:
+    def class_names(self) -> Sequence[str]:
         """The names of the class folders, in the order of the labels."""
-        return self.data(_SMALL_PX).class_names
+        return class_names_of(self._directory)
 
     def data(self, resolution: int) -> ImageData:
         """Both sides at one resolution; read once while there is memory for it."""
@@ -163,6 +233,18 @@ class FolderFeed:
                 self._read.popitem(last=False)
         self._read.move_to_end(resolution)
         return self._read[resolution]
+
+
+def class_names_of(data: Any) -> Sequence[str]:
+    """The names of the classes, where a folder or a dataset has some.
+
+    Args:
+        data: A folder, or what `Feed` takes; Keras' own folder datasets have a
+            `class_names`.
+    """
+    if isinstance(data, str | os.PathLike):
+        return tuple(find_class_folders(pathlib.Path(data))[0].files)
+    return getattr(data, "class_names", ())
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

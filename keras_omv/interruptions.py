@@ -53,7 +53,7 @@ def in_words(folder: pathlib.Path) -> Iterator[None]:
         folder: The project's.
 
     Raises:
-        SearchError: For a full disk, and for too many failed trials.
+        SearchError: For a full disk.
     """
     try:
         yield
@@ -62,11 +62,4 @@ def in_words(folder: pathlib.Path) -> Iterator[None]:
     except Exception as error:
         if is_full_disk(error):
             raise SearchError(full_disk(folder, error)) from error
-        if "consecutive failures" in str(error):
-            last = str(error).strip().splitlines()[-1]
-            raise SearchError(
-                "Expected trials to succeed. Received: three in a row that failed, the "
-                f"last with: {last}. Next step: mend that and run the search again; "
-                "finished trials are kept."
-            ) from error
         raise

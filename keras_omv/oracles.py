@@ -6,9 +6,12 @@ import keras_tuner
 import numpy as np
 
 from keras_omv.forecast import Outcome, choose
-from keras_omv.proposals import ORACLES, Proposal, SearchSpace
+from keras_omv.proposals import COSTS, ORACLES, Proposal, SearchSpace
 
 INT8_ACCURACY = "omv_int8_accuracy"
+STOPPED = "omv_stopped"
+METRICS = (INT8_ACCURACY, "val_accuracy", *(f"omv_{cost}" for cost in COSTS))
+"""What can be an objective."""
 POOL_SIZE = 4096
 """Candidates that a forecast looks at: what is more is drawn from, at random."""
 _TELLING = ("COMPLETED", "RUNNING")
@@ -64,8 +67,14 @@ class ForecastOracle(keras_tuner.Oracle):
         return self.space.proposal(trial.hyperparameters.values)
 
     def _outcome(self, trial: Any) -> Outcome:
-        score = trial.score if trial.status == "COMPLETED" else None
-        return Outcome(self._proposal(trial), score)
+        # One that was stopped is only known to be behind: as if it still ran.
+        ended = trial.status == "COMPLETED" and not _was_stopped(trial)
+        return Outcome(self._proposal(trial), trial.score if ended else None)
+
+
+def _was_stopped(trial: Any) -> bool:
+    metrics = trial.metrics
+    return metrics.exists(STOPPED) and bool(metrics.get_best_value(STOPPED))
 
 
 def make_oracle(
@@ -90,6 +99,11 @@ def make_oracle(
     Raises:
         ValueError: If it is no oracle.
     """
+    if cost is not None and oracle not in (None, "forecast"):
+        raise ValueError(
+            "Expected our own oracle for a `trade_off`. Received: "
+            f"oracle={oracle!r}, trade_off={cost!r}. Next step: leave one of them out."
+        )
     objective = keras_tuner.Objective(INT8_ACCURACY, "max")
     options = {"objective": objective, "seed": seed + 1}
     made: Any
@@ -101,7 +115,10 @@ def make_oracle(
         made = keras_tuner.oracles.GridSearchOracle(max_trials=max_trials, **options)
     elif oracle == "bayesian":
         made = keras_tuner.oracles.BayesianOptimizationOracle(
-            max_trials=max_trials, **options
+            max_trials=max_trials,
+            # KerasTuner's own number is more than all trials: 3 a hyperparameter.
+            num_initial_points=max(3, max_trials // 4),
+            **options,
         )
     elif oracle == "hyperband":
         made = keras_tuner.oracles.HyperbandOracle(max_epochs=max_epochs, **options)
@@ -115,8 +132,19 @@ def make_oracle(
             f"keras_tuner.Oracle, None, or one of {', '.join(ORACLES)}. Received: "
             f"oracle={oracle!r}"
         )
+    _check_objective(made.objective)
     _declare(space, made)
     return made
+
+
+def _check_objective(objective: Any) -> None:
+    for part in getattr(objective, "objectives", [objective]):
+        if part.name not in METRICS:
+            raise ValueError(
+                f"Invalid objective. Expected one of {', '.join(METRICS)}. Received: "
+                f"{part.name!r}. Next step: keras_tuner.Objective"
+                f"({INT8_ACCURACY!r}, 'max')."
+            )
 
 
 def can_restore(oracle: Any) -> bool:

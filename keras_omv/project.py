@@ -9,22 +9,33 @@ before KerasTuner reads them.
 
 import json
 import logging
+import os
 import pathlib
 import shutil
+import sys
 from typing import Any
 
 from keras_omv.errors import SearchError
 from keras_omv.results import RESULT_FILE, read_result, write_atomically
 
+try:
+    import fcntl
+except ImportError:  # Windows has none: there nothing is locked.
+    fcntl = None  # type: ignore[assignment]
+
 _LOGGER = logging.getLogger(__name__)
+_LOCKED: dict[pathlib.Path, int] = {}
+"""The open lock files of this process: the system unlocks them when it ends."""
 SETTINGS_FILE = "keras_omv.json"
 STATE_FILE = "state.json"
+LOCK_FILE = "search.lock"
 _START_ANEW = (
     "Next step: choose another project_name, or pass overwrite=True to forget the "
     "earlier trials."
 )
 RUNNING = "RUNNING"
 COMPLETED = "COMPLETED"
+FAILED = "FAILED"
 
 
 class Project:
@@ -36,6 +47,8 @@ class Project:
 
     def __init__(self, folder: pathlib.Path) -> None:
         self.folder = folder
+        self.failure = ""
+        self._running: dict[str, str] = {}
 
     def remove(self) -> None:
         """Forgets an earlier search; leaves a folder that holds none."""
@@ -43,7 +56,12 @@ class Project:
             shutil.rmtree(self.folder)
 
     def open(
-        self, settings: dict[str, Any], *, tuner_id: str, restores: bool = True
+        self,
+        settings: dict[str, Any],
+        *,
+        tuner_id: str,
+        restores: bool = True,
+        has_workers: bool = False,
     ) -> None:
         """Puts the files of an earlier process right, and notes the settings.
 
@@ -52,31 +70,45 @@ class Project:
             tuner_id: KerasTuner's name of this process.
             restores: Whether the oracle can go on from its saved state. One that
                 cannot begins anew, and finds the results of what it proposes again.
+            has_workers: Whether other processes run the trials: those that ran are
+                theirs still, see `hand_back`.
 
         Raises:
             SearchError: If the folder holds a search with other settings, or one
                 that cannot be read.
         """
         self._check_settings(settings)
+        state = self._read_state()
+        self._check_trials(state)
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock()
         # KerasTuner takes up a search only where it finds this file.
         marker = self.folder / f"{tuner_id}.json"
         marker.unlink(missing_ok=True)
-        state = self._read_state()
         if restores:
             self._remove_unknown_trials(state)
         if restores and state is not None:
             self._restore(state)
+            if has_workers:
+                self._running = state["oracle"].pop("ongoing_trials")
+                self._put_right(
+                    "oracle.json", {**state["oracle"], "ongoing_trials": {}}
+                )
             write_atomically(marker, "{}")
         write_atomically(self.folder / SETTINGS_FILE, json.dumps(settings, indent=1))
 
     def keep(self, oracle: Any) -> None:
         """Lets an oracle save its whole state at once, from now on.
 
+        It also ends a search whose trials fail one after the other: KerasTuner's own
+        way, an exception, leaves a chief locked for ever.
+
         Args:
             oracle: The `keras_tuner.Oracle` of this process; not a worker's client.
         """
         save, end_trial = oracle.save, oracle.end_trial
+        most_failures = oracle.max_consecutive_failed_trials
+        oracle.max_consecutive_failed_trials = sys.maxsize
 
         def save_whole() -> None:
             save()
@@ -85,8 +117,22 @@ class Project:
         def end_and_save(*args: Any, **kwargs: Any) -> None:
             end_trial(*args, **kwargs)
             oracle.save()  # KerasTuner saves before it takes the trial off its list.
+            last = [oracle.trials[name] for name in oracle.end_order[-most_failures:]]
+            if len(last) == most_failures and all(t.status == FAILED for t in last):
+                self.failure = str(last[-1].message).strip().splitlines()[-1]
+                _LOGGER.error("%d trials failed in a row, the search ends.", len(last))
+                oracle.max_trials = len(oracle.trials)
 
         oracle.save, oracle.end_trial = save_whole, end_and_save
+
+    def hand_back(self, oracle: Any) -> None:
+        """Gives trials that ran when a chief died back to the workers that run them.
+
+        Args:
+            oracle: The chief's, after KerasTuner has loaded it.
+        """
+        for tuner_id, name in self._running.items():
+            oracle.ongoing_trials[tuner_id] = oracle.trials[name]
 
     def _write_state(self, oracle: Any) -> None:
         trials = {name: t.get_state() for name, t in oracle.trials.items()}
@@ -109,6 +155,34 @@ class Project:
                 f"Expected the settings of the search in {self.folder}. Received: "
                 f"{', '.join(changed)}. {_START_ANEW}"
             )
+
+    def _check_trials(self, state: dict[str, Any] | None) -> None:
+        """Refuse trials that are not of a search of ours: they would be removed."""
+        is_ours = (self.folder / SETTINGS_FILE).exists()
+        folders = list(self.folder.glob("trial_*"))
+        has_results = any((folder / RESULT_FILE).exists() for folder in folders)
+        if state is None and folders and (has_results or not is_ours):
+            raise SearchError(
+                f"Expected a new folder, or a search with its {STATE_FILE}. Received: "
+                f"{self.folder}, which has trials without it. {_START_ANEW}"
+            )
+
+    def _lock(self) -> None:
+        """Keep other processes from the folder as long as this one lives."""
+        path = (self.folder / LOCK_FILE).resolve()
+        if fcntl is None or path in _LOCKED:
+            return
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            raise SearchError(
+                f"Expected {self.folder} for this search alone. Received: another "
+                "process that searches there. Next step: wait for it, or choose "
+                "another project_name; for several processes see the README."
+            ) from error
+        _LOCKED[path] = descriptor
 
     def _read_state(self) -> dict[str, Any] | None:
         state = self._read_json(STATE_FILE)

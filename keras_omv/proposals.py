@@ -15,8 +15,12 @@ from typing import Any
 import numpy as np
 
 from keras_omv.architecture import Levers
-from keras_omv.space import Point
+from keras_omv.boards import Board, Budget
+from keras_omv.errors import BudgetError
+from keras_omv.space import Point, check_smallest, feasible_points
 
+COSTS = ("flash_bytes", "ram_bytes", "macs", "latency_ms")
+"""What a network costs on the camera."""
 ORACLES = ("forecast", "random", "grid", "bayesian", "hyperband")
 """The names of oracles: ours, and KerasTuner's."""
 AUGMENTATIONS = {
@@ -88,7 +92,7 @@ class SearchSpace:
         self.sparsities = tuple(sparsities)
         self.augmentations = tuple(augmentations)
         self._by_label: dict[int, dict[str, Point]] = {}
-        for point in reversed(self.points):  # The fewest MACs first.
+        for point in self.points:  # The most MACs first: so a grid search begins.
             named = self._by_label.setdefault(point.levers.resolution, {})
             named[_label(point.levers)] = point
 
@@ -98,7 +102,7 @@ class SearchSpace:
         Args:
             hp: A `keras_tuner.HyperParameters`.
         """
-        resolutions = sorted(self._by_label)
+        resolutions = sorted(self._by_label, reverse=True)
         hp.Choice("resolution", resolutions)
         for resolution in resolutions:
             with hp.conditional_scope("resolution", [resolution]):
@@ -144,8 +148,9 @@ class SearchSpace:
         """
         points = self.points
         if len(points) > size:
-            chosen = sorted(random.choice(len(points), size, replace=False))
-            points = tuple(points[index] for index in chosen)
+            # The one with the most MACs always: a search begins with it.
+            drawn = 1 + random.choice(len(points) - 1, size - 1, replace=False)
+            points = tuple(points[index] for index in (0, *sorted(drawn)))
         if not (self.learning_rate or self.sparsities or self.augmentations):
             return [Proposal(point=point) for point in points]
         return [self._with_training(points, random) for _ in range(size)]
@@ -178,7 +183,7 @@ def _draw(values: Sequence[Any], random: np.random.Generator) -> Any:
 
 
 def _name(resolution: int) -> str:
-    # One name for every resolution: oracles mix up values that share a name.
+    # A name of its own for each: oracles mix up values that share a name.
     return f"network_{resolution}"
 
 
@@ -208,3 +213,37 @@ def _check_training(
             "Invalid value received for argument `augmentations`. Expected some of "
             f"{', '.join(AUGMENTATIONS)}. Received: {', '.join(map(repr, unknown))}"
         )
+
+
+def points_that_fit(
+    board: Board | Budget, *, max_latency_ms: float | None, **levers: Any
+) -> Sequence[Point]:
+    """The candidates of a search.
+
+    Args:
+        board: The camera.
+        max_latency_ms: Estimated time that an inference may take, `None` for any.
+        **levers: As for `omv.feasible_points`, each several values.
+
+    Raises:
+        BudgetError: If none fits, with what the smallest lacks and the cameras that
+            would do, or none is fast enough.
+        ValueError: If a lever has no value.
+    """
+    empty = [name for name, value in levers.items() if value in ((), [], range(0))]
+    if empty:
+        raise ValueError(f"Expected some {', '.join(empty)} to search. Received: none.")
+    points = feasible_points(board, **levers)
+    if not points:
+        check_smallest(board, **levers)
+    if max_latency_ms is None:
+        return points
+    fast = [point for point in points if point.cost.latency_ms <= max_latency_ms]
+    if not fast:
+        fastest = min(point.cost.latency_ms for point in points)
+        raise BudgetError(
+            f"Expected a candidate of at most {max_latency_ms:g} ms. Received: the "
+            f"fastest that fits {board.label} takes {fastest:.1f} ms. Next step: allow "
+            "more time, or smaller resolutions and alphas."
+        )
+    return fast

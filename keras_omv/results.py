@@ -13,11 +13,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from keras_omv.architecture import Levers
+from keras_omv.proposals import COSTS
 from keras_omv.units import format_bytes
 
 _LOGGER = logging.getLogger(__name__)
 RESULT_FILE = "result.json"
-COSTS = ("flash_bytes", "ram_bytes", "macs", "latency_ms")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +37,8 @@ class TrialResult:
         macs: Multiplications of one inference.
         latency_ms: Estimated time of one inference.
         started_from: Where its weights came from: `""` for random ones, a trial's
-            name, or `"imagenet"`.
+            name, or `"weights"` for those the tuner was given.
+        stopped: Whether it was behind and ended early: what it found is no answer.
         duration_s: Seconds of training and measuring.
         model_trial_id: The trial in whose folder the model is.
     """
@@ -54,6 +55,7 @@ class TrialResult:
     macs: int
     latency_ms: float
     started_from: str
+    stopped: bool
     duration_s: float
     model_trial_id: str
 
@@ -62,9 +64,10 @@ class TrialResult:
         """A folder's name: the levers, and the trial where its training is searched."""
         levers = self.levers
         name = (
-            f"a{levers.alpha * 100:03.0f}_r{levers.resolution}_h{levers.head}"
+            f"a{levers.alpha:g}_r{levers.resolution}_h{levers.head}"
             f"_d{levers.depth}"
         )
+        name = name.replace(".", "")  # The firmware dislikes dots in names.
         return f"{name}_t{self.trial_id}" if self.training else name
 
     @property
@@ -79,6 +82,7 @@ class TrialResult:
         return {
             "omv_int8_accuracy": self.int8_accuracy,
             "val_accuracy": self.val_accuracy[-1],
+            "omv_stopped": float(self.stopped),
             **{f"omv_{name}": float(getattr(self, name)) for name in COSTS},
         }
 

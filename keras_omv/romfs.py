@@ -13,7 +13,7 @@ MicroPython's `extmod/vfs_rom.c`: records of a kind, a length and a payload, nes
 Offsets count from the image's first record. All numbers are varuints: seven bits a
 byte, the highest first, all bytes but the last with the top bit set. A leading 80 adds
 nothing to a number, and that is how contents are aligned here and in OpenMV's own
-images (`tools/mkromfs.py:51-58` at 5.0.0). This module imports no TensorFlow.
+images (`tools/mkromfs.py:57-63` at 5.0.0). This module imports no TensorFlow.
 """
 
 import dataclasses

@@ -57,7 +57,7 @@ class Runner:
             **limits,
             "candidates": self.space.fingerprint(),
             "recipe": dataclasses.asdict(self.recipe),
-            "weights": getattr(self.weights, "name", None) or str(self.weights),
+            "weights": _name(self.weights),
             "carry_weights": self.carry_weights,
             "early_stopping": self.early_stopping,
             "quantization_aware": self.quantization_aware,
@@ -70,7 +70,6 @@ class Runner:
         train: Images,
         validation: Images,
         *,
-        epochs: int,
         callbacks: Sequence[Any] = (),
         verbose: int | str = 0,
     ) -> TrialResult:
@@ -81,11 +80,10 @@ class Runner:
             values: Of its hyperparameters.
             train: Images to train on.
             validation: Images to judge by.
-            epochs: Of a whole training.
             callbacks: Keras callbacks to copy.
             verbose: As for `model.fit`.
         """
-        span = _span(values, epochs)
+        span = _span(values, self.recipe.epochs)
         proposal = self.space.proposal(values)
         known = self._known_result(trial_id, proposal, span)
         if known is not None:
@@ -96,6 +94,18 @@ class Runner:
         return self._trained(
             trial_id, proposal, span, former, train, validation, options
         )
+
+    def build(self, values: Mapping[str, Any], images: int) -> Any:
+        """A compiled model of hyperparameters, with random weights.
+
+        Args:
+            values: Of the hyperparameters.
+            images: How many training images there are.
+        """
+        proposal = self.space.proposal(values)
+        span = _span(values, self.recipe.epochs)
+        recipe = trials.recipe_of(proposal, self.recipe, span)
+        return trials.build(proposal, recipe, images=images)
 
     def load(self, trial_id: str) -> Any:
         """The trained model of a trial."""
@@ -140,6 +150,7 @@ class Runner:
         recipe = trials.recipe_of(proposal, self.recipe, span)
         with self._scope():
             model, started_from = self._model(proposal, recipe, former, train.count)
+        stops = self._stops(span, started_from)
         curve = trials.fit(
             model,
             train,
@@ -149,7 +160,7 @@ class Runner:
             quantized=self.quantization_aware,
             callbacks=[
                 BudgetMonitor(self.board),
-                *self._stops(span),
+                *stops,
                 *_copies(options["callbacks"], trial_id),
             ],
             verbose=options["verbose"],
@@ -165,6 +176,7 @@ class Runner:
             int8_accuracy=accuracy,
             val_accuracy=curve,
             started_from=started_from,
+            stopped=any(stop.stopped for stop in stops),
             duration_s=time.perf_counter() - begin,
             **_sizes(proposal),
         )
@@ -187,14 +199,27 @@ class Runner:
         )
         return model, started_from
 
-    def _stops(self, span: trials.Span) -> list[keras.callbacks.Callback]:
+    def _stops(self, span: trials.Span, started_from: str) -> list[trials.StopBehind]:
         if not self.early_stopping or span.end_epoch != span.total_epochs:
             return []
-        curves = [r.val_accuracy for r in self.results() if r.initial_epoch == 0]
-        return [trials.StopBehind(curves, grace_epochs=-(-span.end_epoch // 3))]
+        # A training from random weights is not behind one that goes on from others.
+        curves = [
+            result.val_accuracy
+            for result in self.results()
+            if result.initial_epoch == span.begin_epoch
+            and bool(result.started_from) == bool(started_from)
+        ]
+        grace_epochs = -(-(span.end_epoch - span.begin_epoch) // 3)
+        return [trials.StopBehind(curves, grace_epochs=grace_epochs)]
 
     def _scope(self) -> contextlib.AbstractContextManager[Any]:
         return self.strategy.scope() if self.strategy else contextlib.nullcontext()
+
+
+def _name(weights: Any) -> str:
+    if isinstance(weights, str | os.PathLike):
+        return os.fspath(weights)
+    return str(getattr(weights, "name", weights))
 
 
 def _span(values: Mapping[str, Any], epochs: int) -> trials.Span:

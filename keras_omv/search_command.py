@@ -19,6 +19,11 @@ USUAL_RESOLUTION = 48
 
 def search(options: argparse.Namespace, console: Console) -> None:
     """Searches a MobileNetV2 that fits a camera and writes the best one's folder."""
+    if options.oracle == "hyperband" and options.trials:
+        raise ValueError(
+            "Expected no --trials for hyperband, which counts for itself. Received: "
+            f"--trials {options.trials}. Next step: --epochs decides how long it takes."
+        )
     board = get_board(options.board, firmware=options.firmware)
     check_destination(options.out)
     classes, side = survey(options.data)
@@ -41,8 +46,8 @@ def search(options: argparse.Namespace, console: Console) -> None:
         resolutions=_resolutions(side, options.max_resolution),
         max_latency_ms=options.max_ms,
         max_trials=_trials(options),
+        epochs=options.epochs,
         recipe=Recipe(
-            epochs=options.epochs,
             batch_size=options.batch_size,
             flip=not options.no_flip,
             seed=options.seed,

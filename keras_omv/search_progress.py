@@ -45,13 +45,14 @@ class SearchProgress(keras.callbacks.Callback):
         """All trials share this one: it shows them together."""
         return self
 
-    def go_on(self, results: Sequence[TrialResult]) -> None:
-        """Counts what an earlier run found.
+    def count_earlier(self, done: int, results: Sequence[TrialResult]) -> None:
+        """Counts what an earlier run did.
 
         Args:
-            results: The most accurate first.
+            done: How many trials have ended.
+            results: Of those that did not fail, the most accurate first.
         """
-        self._done = self._done_before = len(results)
+        self._done = self._done_before = done
         self._best = results[0] if results else None
 
     def begin_trial(self, name: str) -> None:
@@ -117,7 +118,7 @@ class ShownTuner(MobileNetV2Tuner):
     def __init__(self, progress: SearchProgress, **options: Any) -> None:
         self.progress = progress
         super().__init__(**options)
-        progress.go_on(self.results())
+        progress.count_earlier(len(self.oracle.end_order), self.results())
 
     def on_trial_begin(self, trial: Any) -> None:
         super().on_trial_begin(trial)

@@ -37,9 +37,16 @@ def start_weights(
         What it was: a trial's name, `"weights"`, or `""` for random weights.
     """
     for result in earlier:
-        if can_narrow(result.levers, levers):
-            narrow(trials.load(project / f"trial_{result.model_trial_id}"), model)
-            return result.trial_id
+        # Not the same network: it would only be trained for longer.
+        if result.levers == levers or not can_narrow(result.levers, levers):
+            continue
+        try:
+            source = trials.load(project / f"trial_{result.model_trial_id}")
+        except (OSError, ValueError) as error:
+            _LOGGER.warning("Trial %s starts nothing: %s", result.trial_id, error)
+            continue
+        narrow(source, model)
+        return result.trial_id
     if weights is None:
         return ""
     source = source_of(weights, levers)

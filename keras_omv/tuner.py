@@ -1,6 +1,7 @@
 """A KerasTuner search that only trains what fits the camera."""
 
 import contextlib
+import dataclasses
 import io
 import logging
 import os
@@ -13,9 +14,9 @@ import keras_tuner
 
 from keras_omv import trial as trials
 from keras_omv.boards import Board, Budget, as_board
-from keras_omv.errors import BudgetError, SearchError
+from keras_omv.errors import SearchError
 from keras_omv.exporter import export
-from keras_omv.feeds import Feed, FolderFeed, Images
+from keras_omv.feeds import Images, class_names_of, make_feeds
 from keras_omv.interruptions import (
     StoppedError,
     full_disk,
@@ -27,11 +28,11 @@ from keras_omv.interruptions import (
 )
 from keras_omv.oracles import can_restore, make_oracle
 from keras_omv.project import Project
-from keras_omv.proposals import SearchSpace
+from keras_omv.proposals import COSTS, SearchSpace, points_that_fit
 from keras_omv.recipe import Recipe
 from keras_omv.results import TrialResult, pareto
 from keras_omv.runner import Runner
-from keras_omv.space import ALPHAS, Point, check_smallest, feasible_points
+from keras_omv.space import ALPHAS
 from keras_omv.trained import adopt
 
 _LOGGER = logging.getLogger(__name__)
@@ -60,7 +61,8 @@ class MobileNetV2Tuner(keras_tuner.Tuner):
             `"random"`, `"grid"`, `"bayesian"` or `"hyperband"`. Defaults to `None`,
             ours. The objective of one that has none is `"omv_int8_accuracy"`;
             `"val_accuracy"`, `"omv_flash_bytes"`, `"omv_ram_bytes"`, `"omv_macs"` and
-            `"omv_latency_ms"` are there too.
+            `"omv_latency_ms"` are there too. KerasTuner adds up a list of objectives
+            as they are, shares to bytes: `trade_off` is the way to have two.
         channels: 1 for grey, 3 for RGB. Defaults to `3`.
         alphas: Widths to choose from. Defaults to nine from 0.05 to 0.5, as wider
             ones learn little more from a few thousand images.
@@ -79,17 +81,20 @@ class MobileNetV2Tuner(keras_tuner.Tuner):
         trade_off: `"flash_bytes"`, `"ram_bytes"`, `"macs"` or `"latency_ms"`: our
             oracle then looks for the Pareto front of accuracy against it. Defaults
             to `None`, for the highest accuracy.
-        max_trials: How many trials at most; for oracles given by name. Defaults to
-            `20`.
-        recipe: How a trial trains: epochs, batch size, learning rate. Defaults to
-            `Recipe()`.
+        max_trials: How many trials at most; for oracles given by name but
+            `"hyperband"`, which counts for itself. Defaults to `20`.
+        epochs: Of a whole training. Defaults to `None`: the oracle's `max_epochs`
+            where it has one, else the recipe's, 24.
+        recipe: How else a trial trains: batch size, learning rate, augmentation.
+            Defaults to `Recipe()`.
         weights: What trials start from that no earlier trial can start:
             `"imagenet"`, a file or a Keras model, see `keras_omv.pretrained`.
             Defaults to `None`, random weights.
         carry_weights: Whether a trial starts from the most accurate earlier one that
-            is at least as wide and deep. Defaults to `True`.
-        early_stopping: Whether a trial that is behind most earlier ones at the same
-            epoch is stopped. Defaults to `True`.
+            is at least as wide and deep, of another network. Such trials have seen
+            more epochs than their own; weigh their results so. Defaults to `True`.
+        early_stopping: Whether a trial that is behind three quarters of the earlier
+            ones at the same epoch is stopped. Defaults to `True`.
         quantization_aware: Whether the last quarter of each training rounds to int8;
             otherwise ranges are calibrated after it. Defaults to `False`.
         on_trial_error: Whether the search goes on with other candidates
@@ -134,6 +139,7 @@ class MobileNetV2Tuner(keras_tuner.Tuner):
         augmentations: Sequence[str] = (),
         trade_off: str | None = None,
         max_trials: int = 20,
+        epochs: int | None = None,
         recipe: Recipe | None = None,
         weights: Any = None,
         carry_weights: bool = True,
@@ -146,12 +152,13 @@ class MobileNetV2Tuner(keras_tuner.Tuner):
         project_name: str | None = None,
         overwrite: bool = False,
     ) -> None:
+        _check_options(on_trial_error, trade_off, max_trials)
         self.board = as_board(board)
         self.classes, self.channels = classes, channels
-        self.recipe = recipe or Recipe(seed=seed)
+        self.recipe = _with_epochs(recipe or Recipe(seed=seed), epochs, oracle)
         self.on_trial_error = on_trial_error
         self.space = SearchSpace(
-            _points(
+            points_that_fit(
                 self.board,
                 classes=classes,
                 channels=channels,
@@ -178,6 +185,7 @@ class MobileNetV2Tuner(keras_tuner.Tuner):
         )
         self._data: tuple[Images, Images] | None = None
         self._class_names: Sequence[str] = ()
+        self._deadline: float | None = None
         made = make_oracle(
             oracle,
             self.space,
@@ -186,8 +194,10 @@ class MobileNetV2Tuner(keras_tuner.Tuner):
             max_epochs=self.recipe.epochs,
             seed=seed,
         )
+        self._project = Project(self.runner.folder)
         if not is_worker():
             self._open_project(made, overwrite=overwrite)
+            self._limit_time(made)
         # KerasTuner prints that it goes on with earlier trials.
         with contextlib.redirect_stdout(io.StringIO()):
             super().__init__(
@@ -196,6 +206,8 @@ class MobileNetV2Tuner(keras_tuner.Tuner):
                 directory=os.fspath(self.runner.folder.parent),
                 project_name=self.runner.folder.name,
             )
+        if is_chief():
+            self._project.hand_back(self.oracle)
         self.hypermodel = _Builder(self)
 
     def search(
@@ -204,7 +216,6 @@ class MobileNetV2Tuner(keras_tuner.Tuner):
         y: Any = None,
         *,
         validation_data: Any = None,
-        epochs: int | None = None,
         hours: float | None = None,
         callbacks: Sequence[Any] = (),
         verbose: int | str = 1,
@@ -216,12 +227,12 @@ class MobileNetV2Tuner(keras_tuner.Tuner):
                 `(height, width, channels)` and labels, batched or not, an array
                 `(n, height, width, channels)` with `y` beside it, or a folder of
                 class folders, which is split as `keras-omv train` does. Pixels are
-                in [0, 255].
+                in [0, 255]. They are read once: do not augment them, the recipe does.
             y: Labels `(n,)` or one-hot `(n, classes)`, where `x` is an array.
             validation_data: Images and labels to judge by, in the same forms; not
                 for a folder.
-            epochs: Of a whole training. Defaults to `None`, the recipe's.
-            hours: No trial begins after this time; not for a worker.
+            hours: No trial begins after this time; with several processes the
+                chief's counts.
             callbacks: Keras callbacks, copied for each trial; TensorBoard writes
                 each trial to a folder of its own.
             verbose: As for `model.fit`; 0 prints nothing.
@@ -231,18 +242,28 @@ class MobileNetV2Tuner(keras_tuner.Tuner):
             SearchError: If the search cannot go on: a full disk, three failed trials
                 in a row.
         """
-        if hours is not None:
-            self._stop_after(hours)
+        self._deadline = None if hours is None else time.monotonic() + hours * 3600
+        self._class_names = class_names_of(x)
         if is_chief():
             super().search(verbose=verbose)
-            return
-        self._data = self._feeds(x, y, validation_data)
-        with in_words(self.runner.folder):
-            super().search(
-                *self._data,
-                epochs=epochs or self.recipe.epochs,
-                callbacks=list(callbacks),
-                verbose=verbose,
+        else:
+            self._data = make_feeds(
+                x,
+                y,
+                validation_data,
+                classes=self.classes,
+                channels=self.channels,
+                seed=self.recipe.seed,
+                cache_directory=self.runner.folder / "cache",
+            )
+            with in_words(self.runner.folder):
+                options = {"callbacks": list(callbacks), "verbose": verbose}
+                super().search(*self._data, **options)
+        if self._project.failure:
+            raise SearchError(
+                "Expected trials to succeed. Received: some in a row that failed, the "
+                f"last with: {self._project.failure}. Next step: mend that and run the "
+                "search again; finished trials are kept."
             )
 
     def run_trial(self, trial: Any, *args: Any, **options: Any) -> dict[str, float]:
@@ -254,11 +275,11 @@ class MobileNetV2Tuner(keras_tuner.Tuner):
         values = trial.hyperparameters.values
         try:
             result = self.runner.run(trial.trial_id, values, *args, **options)
+            metrics = dict(result.metrics)
+            objective = self.oracle.objective
+            metrics.setdefault(objective.name, objective.get_value(metrics))
         except Exception as error:
             raise self._failure(trial.trial_id, error) from error
-        metrics = dict(result.metrics)
-        objective = self.oracle.objective
-        metrics.setdefault(objective.name, objective.get_value(metrics))
         return metrics
 
     def load_model(self, trial: Any) -> Any:
@@ -330,33 +351,37 @@ class MobileNetV2Tuner(keras_tuner.Tuner):
         )
 
     def _open_project(self, oracle: Any, *, overwrite: bool) -> None:
-        project = Project(self.runner.folder)
         if overwrite:
-            project.remove()
-        settings = {"oracle": type(oracle).__name__, **self.runner.settings()}
-        project.open(settings, tuner_id=tuner_id(), restores=can_restore(oracle))
-        project.keep(oracle)
+            self._project.remove()
+        self._project.open(
+            {
+                "oracle": type(oracle).__name__,
+                "objective": str(oracle.objective),
+                **self.runner.settings(),
+            },
+            tuner_id=tuner_id(),
+            restores=can_restore(oracle),
+            has_workers=is_chief(),
+        )
+        self._project.keep(oracle)
 
-    def _feeds(self, x: Any, y: Any, validation_data: Any) -> tuple[Images, Images]:
-        if isinstance(x, str | os.PathLike):
-            folder = FolderFeed(x, channels=self.channels, seed=self.recipe.seed)
-            self._class_names = folder.class_names
-            return folder.train, folder.validation
-        if x is None or validation_data is None:
-            raise SearchError(
-                "Expected training images and validation_data to judge by. Received: "
-                f"x={type(x).__name__}, validation_data="
-                f"{type(validation_data).__name__}. Next step: tuner.search(train, "
-                "validation_data=validation)."
-            )
-        self._class_names = getattr(x, "class_names", ())
-        options: dict[str, Any] = {
-            "classes": self.classes,
-            "channels": self.channels,
-            "cache_directory": self.runner.folder / "cache",
-        }
-        train = Feed(x if y is None else (x, y), **options)
-        return train, Feed(validation_data, **options)
+    def _limit_time(self, oracle: Any) -> None:
+        """Let the oracle hand out no trial after the deadline."""
+        create_trial = oracle.create_trial
+
+        def create_in_time(tuner: str) -> Any:
+            if self._deadline is None or time.monotonic() < self._deadline:
+                return create_trial(tuner)
+            oracle.tuner_ids.discard(tuner)
+            space = oracle.get_space()
+            return keras_tuner.engine.trial.Trial(space, status="STOPPED")
+
+        oracle.create_trial = create_in_time
+
+    @property
+    def image_count(self) -> int:
+        """How many training images there are, 1 before `search` was called."""
+        return self._data[0].count if self._data else 1
 
     def _export(
         self,
@@ -395,18 +420,6 @@ class MobileNetV2Tuner(keras_tuner.Tuner):
         _LOGGER.warning("Trial %s failed, the search goes on: %s", trial_id, error)
         return error
 
-    def _stop_after(self, hours: float) -> None:
-        """Let the oracle hand out no trial after a time."""
-        deadline = time.monotonic() + hours * 3600
-        oracle, create_trial = self.oracle, self.oracle.create_trial
-
-        def create_in_time(tuner_id: str) -> Any:
-            if time.monotonic() > deadline:
-                oracle.max_trials = max(1, len(oracle.trials))
-            return create_trial(tuner_id)
-
-        oracle.create_trial = create_in_time
-
 
 class _Builder(keras_tuner.HyperModel):
     """Builds the model of hyperparameters, as users of KerasTuner expect it."""
@@ -416,24 +429,33 @@ class _Builder(keras_tuner.HyperModel):
         self._tuner = tuner
 
     def build(self, hp: Any) -> Any:
-        proposal = self._tuner.space.proposal(hp.values)
-        return trials.build(proposal, self._tuner.recipe, images=1)
+        return self._tuner.runner.build(hp.values, self._tuner.image_count)
 
 
-def _points(
-    board: Board | Budget, *, max_latency_ms: float | None, **levers: Any
-) -> Sequence[Point]:
-    points = feasible_points(board, **levers)
-    if not points:
-        check_smallest(board, **levers)
-    if max_latency_ms is None:
-        return points
-    fast = [point for point in points if point.cost.latency_ms <= max_latency_ms]
-    if not fast:
-        fastest = min(point.cost.latency_ms for point in points)
-        raise BudgetError(
-            f"Expected a candidate of at most {max_latency_ms:g} ms. Received: the "
-            f"fastest that fits {board.label} takes {fastest:.1f} ms. Next step: allow "
-            "more time, or smaller resolutions and alphas."
+def _check_options(on_trial_error: str, trade_off: str | None, trials: int) -> None:
+    for name, value, known in (
+        ("on_trial_error", on_trial_error, ("continue", "raise")),
+        ("trade_off", trade_off, (None, *COSTS)),
+    ):
+        if value not in known:
+            raise ValueError(
+                f"Invalid value received for argument `{name}`. Expected one of "
+                f"{', '.join(map(repr, known))}. Received: {name}={value!r}"
+            )
+    if trials < 1:
+        raise ValueError(
+            "Invalid value received for argument `max_trials`. Expected 1 or more. "
+            f"Received: max_trials={trials}"
         )
-    return fast
+
+
+def _with_epochs(recipe: Recipe, epochs: int | None, oracle: Any) -> Recipe:
+    """A recipe with the epochs that the oracle, or else the user, asks for."""
+    theirs: int | None = getattr(oracle, "max_epochs", None)
+    if theirs is not None and epochs not in (None, theirs):
+        raise ValueError(
+            f"Expected the oracle's max_epochs, {theirs}. Received: epochs={epochs}. "
+            "Next step: leave epochs out."
+        )
+    wanted = theirs or (recipe.epochs if epochs is None else epochs)
+    return dataclasses.replace(recipe, epochs=wanted)

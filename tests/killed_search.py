@@ -57,6 +57,7 @@ def result_of(trial_id: str, proposal: Any, span: Any) -> TrialResult:
         macs=cost.macs,
         latency_ms=cost.latency_ms,
         started_from="",
+        stopped=False,
         duration_s=0.002,
     )
 

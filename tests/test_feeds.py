@@ -1,5 +1,6 @@
 """One dataset at every resolution."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -7,7 +8,7 @@ from PIL import Image
 
 from keras_omv import camera, feeds
 from keras_omv.errors import DatasetError
-from keras_omv.feeds import Feed, FolderFeed
+from keras_omv.feeds import Feed, FolderFeed, class_names_of, make_feeds
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (10, 40, 60, 3), dtype=np.uint8)
@@ -154,3 +155,20 @@ def test_a_folder_is_read_once_for_each_resolution(folder):
     source = FolderFeed(folder, channels=1)
     assert source.data(16) is source.data(16)
     assert source.data(16).train_images.shape[-1] == 1
+
+
+def test_a_folder_brings_its_own_images_to_judge_by(folder, tmp_path):
+    options = {"channels": 3, "seed": 0, "cache_directory": tmp_path}
+    train, validation = make_feeds(folder, None, None, classes=2, **options)
+    assert (train.count, validation.count) == (8, 2)
+    with pytest.raises(DatasetError, match="Expected a folder alone"):
+        make_feeds(folder, None, (IMAGES, LABELS), classes=2, **options)
+    with pytest.raises(DatasetError, match=r"Expected 5 class folders\. Received: 2"):
+        make_feeds(folder, None, None, classes=5, **options)
+
+
+def test_names_come_from_folders_and_from_keras_own_datasets(folder):
+    assert class_names_of(folder) == ("cat", "dog")
+    made = keras.utils.image_dataset_from_directory(folder, verbose=False)
+    assert list(class_names_of(made)) == ["cat", "dog"]
+    assert class_names_of((IMAGES, LABELS)) == ()

@@ -33,6 +33,7 @@ def result(trial_id="0", **changes):
         macs=10_000_000,
         latency_ms=80.0,
         started_from="",
+        stopped=False,
         duration_s=12.5,
         model_trial_id=trial_id,
     )

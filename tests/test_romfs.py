@@ -206,6 +206,7 @@ HAND_MADE = {
     "an empty directory": (image_of(folder_of(b"lib"), A), {"a": b"one"}),
     "padding": (image_of(record(1, b"\xff"), A, record(1)), {"a": b"one"}),
     "an unknown kind": (image_of(b"\x81\x00" + b"\x01?", A), {"a": b"one"}),
+    "the largest kind": (image_of(b"\x8f\xff\xff\xff\x7f\0", A), {"a": b"one"}),
     "a note in a file": (
         image_of(file_of(b"a", record(7, b"note"), record(2, b"one"))),
         {"a": b"one"},
@@ -239,8 +240,12 @@ DAMAGED = {
     "a cut image": (image_of(A)[:-1], "a record is cut off, at byte 0"),
     "a cut record": (image_of(A[:-1]), "a record is cut off, at byte 4"),
     "no kind": (image_of(A, record(0)), "a record has no kind"),
+    "a number of 33 bits": (
+        image_of(b"\x90\x80\x80\x80\x01\0"),
+        "a number is too large",
+    ),
     "an endless number": (HEADER + b"\xff" * 2_000_000, "a number is too large"),
-    "a long name": (image_of(record(5, b"\x09a")), "a name is cut off"),
+    "a long name": (image_of(record(5, b"\x04a"), A), "a name is cut off"),
     "a name of bytes": (image_of(file_of(b"\xff", record(2))), "is not UTF-8"),
     "no name": (image_of(file_of(b"", record(2))), "no file can have the name ''"),
     "a way out": (image_of(folder_of(b"..", A)), "no file can have the name '..'"),
@@ -248,7 +253,10 @@ DAMAGED = {
     "the same twice": (image_of(A, A), "'a' is there twice"),
     "a file that is a directory": (image_of(A, folder_of(b"a")), "is there twice"),
     "no content": (image_of(file_of(b"a")), "a file has no content"),
-    "content outside": (image_of(file_of(b"a", record(3, b"\x20\0"))), "lies outside"),
+    "content outside": (
+        image_of(file_of(b"a", record(3, b"\x20\0"))) + b"\xff" * 64,
+        "lies outside",
+    ),
     "half a pointer": (image_of(file_of(b"a", record(3, b"\x03"))), "is cut off"),
 }
 
@@ -370,7 +378,7 @@ def test_a_new_model_replaces_the_one_that_is_kept():
 
 
 def test_too_many_kept_files_are_named_with_their_sizes():
-    stock = romfs.write_image(STOCK)
+    stock = romfs.write_image({**STOCK, "m": b"replaced" * 9000})
     message = (
         r"bytes over. Kept files, the largest first: fomo.tflite \(58.59 KiB\), "
         r"eye.cascade \(999 B\), fomo.txt \(5 B\). Next step: keep fewer files"

@@ -64,11 +64,12 @@ def test_trials_of_an_earlier_run_are_counted(capsys):
         macs=1,
         latency_ms=1.0,
         started_from="",
+        stopped=False,
         duration_s=1.0,
         model_trial_id="0",
     )
     progress = SearchProgress(Console(), trials=3, hours=None)
-    progress.go_on([result])
+    progress.count_earlier(1, [result])
     progress.begin_trial("alpha 0.1")
     progress.end_trial(None)
     progress.stop()

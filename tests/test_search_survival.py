@@ -92,6 +92,35 @@ def test_a_full_disk_stops_the_search_and_loses_nothing(finished):
     assert len(killed_search.make("random", os.fspath(full)).results()) == 9
 
 
+def test_trials_of_others_are_not_removed(tmp_path):
+    foreign = tmp_path / "killed" / "trial_0" / "checkpoint.weights.h5"
+    foreign.parent.mkdir(parents=True)
+    foreign.write_text("somebody's")
+    with pytest.raises(SearchError, match=r"has trials without it.*project_name"):
+        killed_search.make("random", os.fspath(tmp_path))
+    assert foreign.exists()
+
+
+def test_finished_trials_without_their_state_are_not_removed(finished):
+    (finished / "killed" / STATE_FILE).unlink()
+    with pytest.raises(SearchError, match="has trials without it"):
+        killed_search.make("random", os.fspath(finished))
+    assert len(list((finished / "killed").glob("trial_*/result.json"))) == 9
+
+
+def test_two_processes_do_not_search_in_one_folder(finished):
+    killed_search.make("random", os.fspath(finished))
+    script = f"import killed_search; killed_search.make('random', {str(finished)!r})"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=SCRIPT.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "another process that searches there" in done.stderr
+
+
 def test_a_folder_that_holds_no_search_is_not_removed(tmp_path):
     (tmp_path / "thesis.txt").write_text("two years")
     Project(tmp_path).remove()

@@ -72,7 +72,10 @@ def test_keras_tuners_own_summaries_work(tuner, capsys):
     assert "omv_int8_accuracy" in printed
     assert "resolution (Choice)" in printed
     values = tuner.get_best_hyperparameters()[0]
-    assert tuner.hypermodel.build(values).count_params() > 0
+    built = tuner.hypermodel.build(values)
+    # As it is trained: three epochs of four steps each, two to warm up.
+    rate = built.optimizer.get_config()["learning_rate"]["config"]
+    assert rate["decay_steps"] + rate["warmup_steps"] == 12
 
 
 def test_metrics_are_there_for_any_objective(tuner):
@@ -130,13 +133,19 @@ def test_more_trials_can_be_added(tuner, folder, tmp_path):
 
 
 def test_hyperband_goes_on_with_its_best_trials(tmp_path):
-    made = small_search.make(str(tmp_path), oracle="hyperband", alphas=(0.05,))
+    oracle = keras_tuner.oracles.HyperbandOracle(max_epochs=3, seed=1)
+    recipe = omv.Recipe(epochs=9, batch_size=100, flip=False)
+    made = small_search.make(
+        str(tmp_path), oracle=oracle, alphas=(0.05,), recipe=recipe
+    )
+    assert made.recipe.epochs == 3  # The oracle's, also for the learning rate.
     small_search.search(made)
     longer = [r for r in made.results() if r.initial_epoch > 0]
     assert longer
     for result in longer:
         assert result.started_from
         assert len(result.val_accuracy) == result.epochs - result.initial_epoch
+    assert max(result.epochs for result in made.results()) == 3
 
 
 def test_a_strategy_of_several_devices_trains_each_trial(tmp_path):
@@ -199,8 +208,20 @@ def test_three_failures_in_a_row_stop_the_search(tmp_path, monkeypatch):
         raise ValueError("no such layer")
 
     monkeypatch.setattr(trials, "fit", fails)
-    with pytest.raises(SearchError, match=r"three in a row that failed.*no such layer"):
+    with pytest.raises(SearchError, match=r"in a row that failed.*no such layer"):
         small_search.search(made)
+    assert len(made.oracle.trials) == 3
+
+
+def test_a_model_that_cannot_be_read_starts_no_trial_and_stops_none(tmp_path, caplog):
+    made = small_search.make(str(tmp_path), max_trials=1)
+    small_search.search(made)
+    model = made.runner.trial_folder("0") / trials.MODEL_FILE
+    model.write_bytes(model.read_bytes()[:1000])
+    more = small_search.make(str(tmp_path), max_trials=2)
+    small_search.search(more)
+    assert len(more.results()) == 2
+    assert "Trial 0 starts nothing" in caplog.text
 
 
 def test_a_full_disk_in_a_trial_stops_the_search(tmp_path, monkeypatch):
@@ -217,9 +238,12 @@ def test_a_full_disk_in_a_trial_stops_the_search(tmp_path, monkeypatch):
 
 
 def test_no_trial_begins_after_the_given_hours(tmp_path):
-    made = small_search.make(str(tmp_path), max_trials=3)
+    made = small_search.make(str(tmp_path), max_trials=1)
     small_search.search(made, hours=0)
-    assert len(made.results()) <= 1
+    assert made.results() == ()
+    # That was for one search; the next one has its own time.
+    small_search.search(made, hours=1)
+    assert len(made.results()) == 1
 
 
 def test_where_nothing_fits_the_limits_and_other_cameras_are_named():
@@ -229,10 +253,37 @@ def test_where_nothing_fits_the_limits_and_other_cameras_are_named():
         )
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"on_trial_error": "stop"}, "'continue', 'raise'. Received: on_trial_error"),
+        ({"trade_off": "ram"}, "'ram_bytes', .*Received: trade_off='ram'"),
+        ({"trade_off": "macs", "oracle": "random"}, "our own oracle for a `trade_off`"),
+        ({"max_trials": 0}, "Expected 1 or more. Received: max_trials=0"),
+        ({"epochs": 0}, "at least one epoch"),
+        ({"alphas": ()}, "Expected some alphas to search"),
+        ({"resolutions": range(32, 30)}, "Expected some resolutions to search"),
+        ({"max_latency_ms": 1e-6}, "the fastest that fits the budget takes"),
+        (
+            {"oracle": keras_tuner.oracles.RandomSearchOracle("val_loss")},
+            "Invalid objective. Expected one of omv_int8_accuracy",
+        ),
+        (
+            {"oracle": keras_tuner.oracles.HyperbandOracle(max_epochs=5), "epochs": 9},
+            "the oracle's max_epochs, 5. Received: epochs=9",
+        ),
+    ],
+)
+def test_options_without_a_meaning_are_refused(tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        small_search.make(str(tmp_path), **options)
+    assert not any(tmp_path.iterdir())
+
+
 def test_without_data_to_judge_by_nothing_is_searched(tmp_path):
     images, labels = small_search.digits(20)
     made = small_search.make(str(tmp_path))
-    with pytest.raises(SearchError, match="validation_data to judge by"):
+    with pytest.raises(DatasetError, match="validation_data to judge by"):
         made.search(images, labels)
     with pytest.raises(DatasetError, match="Expected labels 0 to 9"):
         made.search(images, labels + 1, validation_data=(images, labels))
@@ -265,6 +316,7 @@ def test_a_training_behind_most_others_is_stopped(accuracies, stops):
         if model.stop_training and stopped is None:
             stopped = epoch + 1
     assert stopped == stops
+    assert callback.stopped == (stops is not None)
 
 
 def test_the_first_trainings_are_never_stopped():
@@ -311,6 +363,10 @@ def test_a_folder_of_images_is_searched(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image[..., 0]).save(path)
     made = small_search.make(str(tmp_path), max_trials=1)
+    with pytest.raises(DatasetError, match=r"Expected 3 class folders\. Received: 10"):
+        small_search.make(str(tmp_path), classes=3, project_name="three").search(
+            tmp_path / "images", verbose=0
+        )
     made.search(tmp_path / "images", verbose=0)
     report = made.export_best(tmp_path / "best")
     assert report.class_names[0] == "digit_0"
