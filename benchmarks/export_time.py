@@ -77,6 +77,8 @@ def tensorflow_converter(model, images):
     converter.representative_dataset = samples
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.inference_input_type = converter.inference_output_type = tf.int8
+    # Dense layers per tensor, as the firmware wants them and benchmarks/file_size.py.
+    converter._experimental_disable_per_channel_quantization_for_dense_layers = True
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it reports every step on the screen
         return converter.convert()

@@ -17,9 +17,10 @@ Rooms, from the ground up; imports point downward only:
 - camera, preprocessing: the camera's arithmetic, in NumPy and in TensorFlow.
 - folders, pictures, images, survey: labelled images from folders.
 - sandbox, tflm, frames, verify, verification: TFLM run, files judged.
-- trained, routing, evaluation, accuracy: ranges kept, accuracy measured.
+- trained, routing, evaluation_data, evaluation, accuracy: accuracy measured.
 - scripts, folder_swap, romfs, deploy, estimation, exporter: the camera folder.
-- candidates, report, memory_map, report_page, report_check: what ships, with proof.
+- candidates, report, memory_map, report_page: what ships, with proof.
+- report_again, report_check: the proof, checked.
 - callbacks, progress, recipe, training: what users add to fit; the default recipe.
 - proposals, forecast, oracles, results, project, interruptions: a search's parts.
 - feeds, trial, starting, runner, tuner, search_progress: a search that trains.

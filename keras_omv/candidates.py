@@ -20,11 +20,12 @@ from keras_omv.convert import lower
 from keras_omv.cost import Cost, cost_of
 from keras_omv.errors import ExportError
 from keras_omv.estimation import load_model
-from keras_omv.evaluation import DeviceRun, run_device, to_pixels
+from keras_omv.evaluation import DeviceRun, run_device
+from keras_omv.evaluation_data import check_pixels, to_pixels
 from keras_omv.fit import Fit
 from keras_omv.network import Network
-from keras_omv.report_check import board_violations
 from keras_omv.routing import unroute
+from keras_omv.verify import check_network
 from keras_omv.view import QuantizedView
 
 TRAINED, CALIBRATED = "trained", "calibrated"
@@ -110,12 +111,13 @@ def candidates_of(
     Raises:
         ExportError: If there are neither trained ranges nor images, or the network
             breaks a rule of the firmware.
+        ValueError: If `input_range` is not the one that the model was trained with.
     """
     views: dict[str, QuantizedView] = {}
     view = trained.trained_view(model)
     if view is not None:
         views[TRAINED] = view
-        input_range = range_of(view)
+        input_range = _trained_range(view, input_range)
     if view is None or (compare and batches):
         views[CALIBRATED] = _calibrated(model, batches, input_range)
     return [
@@ -166,6 +168,20 @@ def choose(candidates: Sequence[Candidate]) -> tuple[Candidate, str]:
     return chosen, _why(chosen, best, len(pool), len(candidates))
 
 
+def _trained_range(
+    view: QuantizedView, input_range: tuple[float, float] | None
+) -> tuple[float, float]:
+    """The range that a view was trained with; another one is refused."""
+    found = range_of(view)
+    if input_range is not None and tuple(input_range) != found:
+        raise ValueError(
+            "Invalid value received for argument `input_range`. Expected "
+            f"{found}, with which the model was trained. Received: "
+            f"input_range={tuple(input_range)}. Leave it out."
+        )
+    return found
+
+
 def _prepared(model: Any) -> Any:
     if isinstance(model, str | os.PathLike):
         model = load_model(model)
@@ -181,7 +197,7 @@ def _candidate(
     board: Board | Budget,
 ) -> Candidate:
     network = lower(view)
-    _check_rules(network, board)
+    check_network(network, board=board)
     file = flatbuffer.write(network)
     cost = cost_of(network, flash_bytes=len(file), board=board)
     return Candidate(
@@ -194,15 +210,6 @@ def _candidate(
         cost=cost,
         fit=board.fit(cost),
     )
-
-
-def _check_rules(network: Network, board: Board | Budget) -> None:
-    violations = board_violations(network, board)
-    if violations:
-        raise ExportError(
-            "Expected an int8 network that the camera's firmware runs. Received: "
-            + "; ".join(map(str, violations))
-        )
 
 
 def _calibrated(
@@ -221,8 +228,9 @@ def _calibrated(
 def _evaluated(
     candidate: Candidate, images: np.ndarray, labels: np.ndarray
 ) -> Candidate:
-    pixels = to_pixels(images, range_of(candidate.view))
-    run = run_device(candidate.network, pixels, labels)
+    input_range = range_of(candidate.view)
+    check_pixels(images, input_range)
+    run = run_device(candidate.network, to_pixels(images, input_range), labels)
     return dataclasses.replace(candidate, run=run)
 
 
@@ -244,6 +252,11 @@ def _is_equal(best: Candidate, other: Candidate) -> bool:
 
 
 def _why(chosen: Candidate, best: Candidate, fitting: int, count: int) -> str:
+    if fitting == 1:
+        return (
+            f"{chosen.label} ships: of the {count} candidates it alone fits the "
+            f"camera; its accuracy there is {_accuracy(chosen):.1%}."
+        )
     of = f"the {count} candidates" if fitting == count else f"the {fitting} that fit"
     if chosen is best:
         return (

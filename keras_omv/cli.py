@@ -216,6 +216,7 @@ def _add_verify(subparsers: Any) -> None:
         help="a .tflite file, whoever made it, or a folder that export wrote",
     )
     _add_board(command, required=False)
+    command.set_defaults(firmware=None)  # A folder's report names its own.
     command.add_argument(
         "--input-range",
         type=float,
@@ -223,6 +224,16 @@ def _add_verify(subparsers: Any) -> None:
         metavar=("LOW", "HIGH"),
         help="what pixels 0 and 255 are where they enter the model, where that is "
         "unusual (default: any of 0 255, 0 1, -1 1 and the like)",
+    )
+    command.add_argument(
+        "--data",
+        metavar="DATA_DIR",
+        type=pathlib.Path,
+        help="the images that were exported with, to measure the accuracy of a folder "
+        "again",
+    )
+    command.add_argument(
+        "--skip-bad-images", action="store_true", help="as for the export"
     )
     command.add_argument("--json", action="store_true", help="print JSON")
     command.set_defaults(run=verify_command.verify)

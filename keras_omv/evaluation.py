@@ -1,19 +1,19 @@
 """How often a network is right on the camera's own arithmetic, and where it is not.
 
 The network runs in TFLM (`keras_omv.verify`) on held-out images: as they are, and
-as the camera's firmware hands them to it (`keras_omv.camera`). This module imports
-no TensorFlow, so that a report can be checked without it.
+with the colours that the camera's firmware keeps (`keras_omv.camera`). This module
+imports no TensorFlow, so that a report can be checked without it.
 """
 
 import dataclasses
 import hashlib
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from keras_omv import camera, verify
 from keras_omv.errors import DatasetError
+from keras_omv.evaluation_data import check_labels
 from keras_omv.network import Network
 from keras_omv.verify import Scores
 
@@ -22,16 +22,16 @@ CAMERA_IMAGES = 500
 about 30 ms at alpha 0.35 and 96 px. They are spread evenly over the data."""
 WANTED_AGREEMENT = 0.99
 WANTED_GAP = 0.003
-"""What quantization-aware training promises: the share of images to which view and
-device give the same class, and the accuracy that may lie between them."""
-
-ENDLESS = -1
-"""tf.data.INFINITE_CARDINALITY."""
+"""What the quantized view promises: the share of images to which view and device give
+the same class, and the accuracy that may lie between them."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class CameraAccuracy:
-    """Top-1 accuracy of images as the firmware hands them to the network.
+    """Top-1 accuracy of images as the firmware stores them.
+
+    The images have the network's resolution already, so that only RGB565 is modelled;
+    cutting and scaling are those of whoever loaded them. Grey images stay as they are.
 
     Attributes:
         images: How many images were measured, spread evenly over the data.
@@ -82,7 +82,8 @@ class Accuracy(DeviceAccuracy):
 
     Attributes:
         float32: Of the Keras model.
-        fake_quantized: Of the quantized view, which training computes.
+        fake_quantized: Of the quantized view: the camera's integers, computed in
+            TensorFlow.
         agreement: Share of images to which view and device give the same class.
     """
 
@@ -219,82 +220,6 @@ def class_count(network: Network) -> int:
     return max(2, int(network.output.shape[-1]))
 
 
-def to_pixels(images: np.ndarray, input_range: tuple[float, float]) -> np.ndarray:
-    """Images as they enter a model, turned back into camera pixels.
-
-    Args:
-        images: Shape `(n, height, width, channels)`.
-        input_range: The values that pixels 0 and 255 have there.
-
-    Returns:
-        Uint8 array of the same shape.
-    """
-    low, high = input_range
-    pixels = np.rint((np.asarray(images, "float32") - low) / (high - low) * 255)
-    return np.clip(pixels, 0, 255).astype("uint8")
-
-
-def gather(data: Any, *, limit: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Images and class numbers from a pair of arrays or a dataset of batches.
-
-    Args:
-        data: `(images, labels)`, or a tf.data dataset of batches of both. Labels are
-            class numbers, or one-hot rows.
-        limit: The number of images after which to stop.
-
-    Returns:
-        Images as they are and int64 labels of shape `(n,)`.
-
-    Raises:
-        DatasetError: If that is not what `data` is.
-    """
-    if hasattr(data, "as_numpy_iterator"):
-        data = _take(data, limit)
-    if not isinstance(data, tuple | list) or len(data) < 2:
-        raise DatasetError(
-            "Expected images and labels to measure accuracy on. Received: "
-            f"{type(data).__name__}. Pass (images, labels) or a dataset of batches of "
-            "both."
-        )
-    images, labels = np.asarray(data[0])[:limit], np.asarray(data[1])[:limit]
-    if len(images) != len(labels) or not len(images):
-        raise DatasetError(
-            "Expected as many labels as images, at least one. Received: "
-            f"{len(images)} images and {len(labels)} labels. Check the data."
-        )
-    if labels.ndim > 1 and labels.shape[-1] > 1:
-        labels = np.argmax(labels, axis=-1)
-    return images, labels.reshape(-1).astype("int64")
-
-
-def check_labels(labels: np.ndarray, classes: int) -> None:
-    """Checks that labels count the classes from 0.
-
-    Raises:
-        DatasetError: If they do not.
-    """
-    if labels.min() < 0 or labels.max() >= classes:
-        raise DatasetError(
-            f"Expected labels 0 to {classes - 1}. Received: {labels.min()} to "
-            f"{labels.max()}. Count classes from 0, in the order of the class names."
-        )
-
-
-def _take(dataset: Any, limit: int | None) -> tuple[np.ndarray, ...]:
-    """The parts of a dataset's batches, up to a number of images."""
-    if limit is None and int(dataset.cardinality()) == ENDLESS:
-        raise DatasetError(
-            "Expected a dataset that ends. Received: one that repeats for ever. "
-            "Measure on it before .repeat(), or use .take(batches)."
-        )
-    batches: list[tuple[np.ndarray, ...]] = []
-    for batch in dataset.as_numpy_iterator():
-        batches.append(batch)
-        if limit is not None and sum(len(taken[0]) for taken in batches) >= limit:
-            break
-    return tuple(np.concatenate(part) for part in zip(*batches, strict=True))
-
-
 def _confusion(run: DeviceRun) -> tuple[tuple[int, ...], ...]:
     classes = class_count(run.network)
     counts = np.zeros((classes, classes), "int64")
@@ -307,12 +232,12 @@ def _measure_camera(run: DeviceRun) -> CameraAccuracy:
     chosen = np.linspace(0, len(run.labels) - 1, count).round().astype("int64")
     height, width = run.pixels.shape[1:3]
     seen = camera.see(run.pixels[chosen], (height, width))
+    clean = float(np.mean(run.is_right[chosen]))
+    if np.array_equal(seen, run.pixels[chosen]):  # as all grey images
+        return CameraAccuracy(images=count, int8=clean, int8_clean=clean)
     scores = verify.run_network(run.network, seen)
-    return CameraAccuracy(
-        images=count,
-        int8=float(np.mean(scores.classes == run.labels[chosen])),
-        int8_clean=float(np.mean(run.is_right[chosen])),
-    )
+    right = float(np.mean(scores.classes == run.labels[chosen]))
+    return CameraAccuracy(images=count, int8=right, int8_clean=clean)
 
 
 def _confidences(values: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """From a trained Keras model to the camera folder, with its report."""
 
 import dataclasses
+import logging
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -31,8 +32,9 @@ from keras_omv.deploy import (
     class_labels,
     write_folder,
 )
-from keras_omv.errors import DatasetError
-from keras_omv.evaluation import Accuracy, gather
+from keras_omv.errors import DatasetError, ExportError
+from keras_omv.evaluation import Accuracy
+from keras_omv.evaluation_data import gather
 from keras_omv.fusion import build_graph
 from keras_omv.graph import Graph
 from keras_omv.report import (
@@ -40,9 +42,13 @@ from keras_omv.report import (
     CandidateFigures,
     ExportReport,
     file_hashes,
+    network_input_range,
 )
+from keras_omv.report_check import oddities
 from keras_omv.report_page import page
 from keras_omv.view import batches_of
+
+logger = logging.getLogger(__name__)
 
 CALIBRATION_IMAGES = 512
 
@@ -80,11 +86,13 @@ def export(
             beside them or not. Needed where the model was not trained with
             `QuantizationAwareTraining` in this process; 512 images are taken.
         evaluation_data: Images and labels to measure accuracy on: a pair of arrays
-            or a dataset of batches. Defaults to `None`: not measured. Needed to
-            choose among several models.
+            or a dataset of batches, of at most `evaluation_data.MOST_IMAGES` images.
+            Images as they enter the model, on its scale. Defaults to `None`: not
+            measured. Needed to choose among several models.
         input_range: The values `(low, high)` that pixels 0 and 255 have where they
             enter the model. Defaults to `None`: (0, 255) where the model rescales
-            its input itself, else taken from the data.
+            its input itself, else taken from the data. What a model was trained with
+            stays.
         dtype: Only `"int8"`.
         on_exceed: Whether a model that does not fit the camera is refused
             (`"raise"`) or written all the same (`"warn"`, which the report tells).
@@ -95,13 +103,14 @@ def export(
 
     Raises:
         UnsupportedModelError: If the model cannot run on the camera.
-        DatasetError: If labels do not fit the model, or there is no evaluation data
-            to choose among several models.
-        ExportError: If the folder is not ours, or there are no images to take
-            activation ranges from.
+        DatasetError: If labels do not fit the model, evaluation images are on another
+            scale, or there are none to choose among several models.
+        ExportError: If the folder is not ours, there are no images to take
+            activation ranges from, or TFLM does not run the network.
         BudgetError: If the model, or each of several, does not fit the camera.
         TrainingDivergedError: If a weight is not a finite number.
-        ValueError: If `dtype` is not int8.
+        ValueError: If `dtype` is not int8, or `input_range` is not the one that a
+            model was trained with.
 
     Example:
 
@@ -141,6 +150,7 @@ def export(
     if evaluation is not None:
         candidates = evaluate(candidates, *evaluation)
     chosen, why = choose(candidates)
+    warnings = _run_warnings(chosen)
     files = _camera_files(chosen, class_names, board)
     report = ExportReport(
         directory=pathlib.Path(directory),
@@ -150,12 +160,14 @@ def export(
         class_names=class_names,
         quantization=chosen.quantization,
         input_range=range_of(chosen.view),
+        network_input_range=network_input_range(chosen.network),
         input_shape=chosen.network.input.shape,
         cost=chosen.cost,
         fit=chosen.fit,
         accuracy=_accuracy(chosen, evaluation),
         candidates=tuple(_figures(one, ships=one is chosen) for one in candidates),
         choice=why,
+        warnings=warnings,
         seed=seed,
         files=file_hashes(files),
     )
@@ -230,6 +242,22 @@ def _check_some_fit(board: Board | Budget, candidates: Sequence[Candidate]) -> N
 
 def _size(cost: Cost) -> tuple[int, int]:
     return cost.flash_bytes, cost.ram_bytes
+
+
+def _run_warnings(chosen: Candidate) -> tuple[str, ...]:
+    """Runs what is about to ship in TFLM and says what is odd about its answers.
+
+    Raises:
+        ExportError: If TFLM refuses it, aborts on it or hangs.
+    """
+    failures, warnings = oddities(chosen.network, chosen.file)
+    if failures:
+        raise ExportError(
+            f"Expected a network that runs. Received: {'; '.join(failures)}."
+        )
+    for warning in warnings:
+        logger.warning("%s: %s", MODEL_FILE, warning)
+    return warnings
 
 
 def _camera_files(

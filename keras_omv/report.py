@@ -4,7 +4,7 @@ Every figure of report.json has an entry in its "how": measured by what, exact f
 what, or estimated. `templates/report.schema.json` is the JSON Schema that describes
 the file. The same export gives the same bytes: there are no dates and no paths in
 it. The last entry is the SHA-256 of all that stands before it, so that a changed
-byte shows; `keras_omv.report_check` recomputes the figures. Imports no TensorFlow.
+byte shows; `keras_omv.report_check` recomputes the rest. Imports no TensorFlow.
 """
 
 import dataclasses
@@ -18,8 +18,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from keras_omv.arena import Arena
-from keras_omv.boards import Budget
+from keras_omv.boards import NEEDS_COMPILER, Budget
 from keras_omv.cost import LEAVE_ONE_OUT_ERROR, Cost
 from keras_omv.deploy import MODEL_FILE
 from keras_omv.evaluation import Accuracy, DeviceAccuracy
@@ -73,6 +75,8 @@ class ExportReport:
         quantization: `"trained"` where ranges come from quantization-aware
             training, `"calibrated"` where they come from representative data.
         input_range: The values that pixels 0 and 255 have where they enter the model.
+        network_input_range: The values that pixels 0 and 255 have where they enter
+            the network.
         input_shape: Of the network, `(1, height, width, channels)`.
         cost: Flash, RAM, MACs and time.
         fit: Whether the model fits the camera, where it goes, and why.
@@ -80,6 +84,7 @@ class ExportReport:
         candidates: The models that were compared; the shipped one alone where there
             was no choice.
         choice: Why that one ships; empty where there was no choice.
+        warnings: Sentences about a network that runs but answers oddly.
         seed: Of the training, `None` where it is not known.
         files: SHA-256 of every file in the folder but report.json, by name.
     """
@@ -91,12 +96,14 @@ class ExportReport:
     class_names: tuple[str, ...]
     quantization: str
     input_range: tuple[float, float]
+    network_input_range: tuple[float, float]
     input_shape: tuple[int, ...]
     cost: Cost
     fit: Fit
     accuracy: Accuracy | None
     candidates: tuple[CandidateFigures, ...]
     choice: str
+    warnings: tuple[str, ...]
     seed: int | None
     files: Mapping[str, str]
 
@@ -115,9 +122,23 @@ class ExportReport:
         """Of model.tflite."""
         return self.files[MODEL_FILE]
 
+    @property
+    def needs_compiler(self) -> bool:
+        """Whether the camera runs what a compiler makes of model.tflite."""
+        return self.board == NEEDS_COMPILER
+
+    @property
+    def is_grey(self) -> bool:
+        """Whether the network takes grey images."""
+        return self.input_shape[-1] == 1
+
     def to_json(self) -> str:
         """The text of report.json."""
-        content = {
+        return signed_text(self.content())
+
+    def content(self) -> dict[str, Any]:
+        """The entries of report.json, all but the last."""
+        return {
             "format": REPORT_FORMAT,
             "board": self.board,
             "firmware": self.firmware,
@@ -125,18 +146,19 @@ class ExportReport:
             "class_names": self.class_names,
             "quantization": self.quantization,
             "input_range": self.input_range,
+            "network_input_range": self.network_input_range,
             "input_shape": self.input_shape,
             **cost_figures(self.cost),
             **fit_figures(self.fit),
-            "accuracy": self.accuracy and _accuracy_figures(self.accuracy),
+            "accuracy": self.accuracy and accuracy_figures(self.accuracy),
             "candidates": [dataclasses.asdict(one) for one in self.candidates],
             "choice": self.choice,
+            "warnings": self.warnings,
             "seed": self.seed,
             "files": self.files,
             "versions": versions(),
-            "how": how(self.cost.arena, self.accuracy),
+            "how": how(self),
         }
-        return signed_text(content)
 
 
 def signed_text(content: Mapping[str, Any]) -> str:
@@ -243,43 +265,87 @@ def versions() -> dict[str, str | None]:
     return found
 
 
-def how(arena: Arena | None, accuracy: Accuracy | None) -> dict[str, str]:
+def network_input_range(network: Network) -> tuple[float, float]:
+    """The values that the int8 inputs of pixels 0 and 255 stand for."""
+    scale, zero_point = network.input.scales[0], network.input.zero_points[0]
+    ends = np.array([-128, 127]) - int(zero_point)
+    low, high = (ends.astype("float32") * scale).tolist()
+    return low, high
+
+
+def how(report: ExportReport) -> dict[str, str]:
     """How each figure of report.json was obtained, by its place in there."""
-    core = arena.core.replace("cortex-m", "Cortex-M") if arena else "unknown"
+    before = ", before compilation" if report.needs_compiler else ""
     found = {
-        "flash_bytes": "exact: the size of model.tflite",
-        "ram_bytes": f"exact: TFLM's memory plan recomputed for the {core}, and what "
-        "the firmware adds; equals ml.Model(...).ram of firmware 5.0",
-        "ram_breakdown": "exact: parts of ram_bytes at the fullest operation",
+        "network_input_range": "exact: from the scale and zero point of the input",
+        "flash_bytes": f"exact: the size of model.tflite{before}",
+        "ram_bytes": _how_ram(report),
+        "ram_breakdown": "derived: parts of ram_bytes at the fullest operation",
         "macs": "exact: counted over the network's operations",
         "parameters": "exact: counted over the network's weights and biases",
         "latency_ms_estimate": "estimated: from MACs and values written, fitted to "
         "published measurements (mean error on rows that the fit has not seen "
-        f"{LEAVE_ONE_OUT_ERROR:.1%}), CPU only, arena in fast memory",
+        f"{LEAVE_ONE_OUT_ERROR:.1%}), CPU only, arena in fast memory{before}",
         "latency_ms_range": "estimated: the bounds of latency_ms_estimate",
         "fits": "derived: loading simulated from the firmware's memory map; how much "
         "the script needs of the heap is a judgement",
     }
-    return found if accuracy is None else {**found, **_how_accurate(accuracy)}
+    if report.accuracy is None:
+        return found
+    return {**found, **_how_accurate(report, report.accuracy)}
 
 
-def _how_accurate(accuracy: Accuracy) -> dict[str, str]:
+def _how_ram(report: ExportReport) -> str:
+    arena = report.cost.arena
+    core = arena.core.replace("cortex-m", "Cortex-M") if arena else "unknown"
+    plan = f"TFLM's memory plan recomputed for the {core}, and what the firmware adds"
+    if report.needs_compiler:
+        return f"estimated: {plan}, before compilation; the compiler decides"
+    as_reported = f"{plan}; equals ml.Model(...).ram of firmware {DEFAULT_FIRMWARE}"
+    if is_exact_release(report.firmware):
+        return f"exact: {as_reported}"
+    return f"estimated: {as_reported}, older ones differ"
+
+
+def is_exact_release(firmware: str) -> bool:
+    """Whether RAM is computed as a release allocates it; `""` stands for 5.0."""
+    return not firmware or firmware.startswith(f"{DEFAULT_FIRMWARE}.")
+
+
+def _how_accurate(report: ExportReport, accuracy: Accuracy) -> dict[str, str]:
     on = f"on {accuracy.images:,} evaluation images"
-    camera = accuracy.camera
+    if len(report.candidates) > 1:
+        on += ", the same that chose among the candidates"
+    file = "model.tflite before compilation" if report.needs_compiler else MODEL_FILE
+    device = f"measured: {file} in {accuracy.runtime}"
     return {
         "accuracy.float32": f"measured: the Keras model {on}",
-        "accuracy.fake_quantized": f"measured: the quantized view {on}",
+        "accuracy.fake_quantized": "measured: the quantized view, which computes the "
+        f"camera's integers in TensorFlow, {on}",
         "accuracy.agreement": f"measured: view against {accuracy.runtime} {on}",
-        "accuracy.int8": f"measured: model.tflite in {accuracy.runtime} {on}",
-        "accuracy.camera": f"measured: model.tflite in {accuracy.runtime} on "
-        f"{camera.images:,} of these images, spread evenly over them, as the "
-        "firmware hands them to the network; int8_clean is the same images as they are",
+        "accuracy.int8": f"{device} {on}",
+        "accuracy.camera": f"{device} on {accuracy.camera.images:,} of these images, "
+        f"spread evenly over them, {_how_seen(report)}; int8_clean is the same images "
+        "as they are",
         "accuracy.recall": "derived: from accuracy.confusion",
         "accuracy.confusion": f"measured: as accuracy.int8, {on}",
     }
 
 
-def _accuracy_figures(accuracy: Accuracy) -> dict[str, Any]:
+def _how_seen(report: ExportReport) -> str:
+    if report.is_grey:
+        return (
+            "which are those that the camera has: grey loses no bits, and cutting and "
+            "scaling are those of whoever loaded the images"
+        )
+    return (
+        "in RGB565 as the firmware stores them; that alone is modelled, cutting and "
+        "scaling are those of whoever loaded the images"
+    )
+
+
+def accuracy_figures(accuracy: Accuracy) -> dict[str, Any]:
+    """The entries of "accuracy"."""
     return {
         "float32": accuracy.float32,
         "fake_quantized": accuracy.fake_quantized,

@@ -1,21 +1,22 @@
 """Checks a camera folder against its report: everything that can be recomputed is.
 
-From model.tflite follow its size, RAM, MACs, time, fit and the firmware's rules;
-from report.json the labels, the script and the hashes; from evaluation images the
-accuracy. Only what needs the Keras model (float and fake-quantized accuracy) is taken
-as it stands. Imports no TensorFlow.
+The report is made again from model.tflite (size, RAM, MACs, time, fit) and from those
+of its own entries that nothing else gives; it has to be the same again, and so do the
+script, the labels and the page. The model keeps the firmware's rules and runs. With
+evaluation images its accuracy is measured again. Only what needs the Keras model
+(float accuracy, that of the quantized view, candidates that did not ship) is taken as
+it stands, where it can be true at all. Imports no TensorFlow.
 """
 
+import dataclasses
 import json
 import pathlib
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
-
 from keras_omv import flatbuffer
 from keras_omv.boards import Board, Budget, get_board
-from keras_omv.cost import cost_of
 from keras_omv.deploy import (
     DESKTOP_MODEL_FILE,
     LABELS_FILE,
@@ -27,38 +28,52 @@ from keras_omv.deploy import (
     class_labels,
 )
 from keras_omv.evaluation import (
+    DeviceRun,
     class_count,
-    gather,
     measure_device,
     run_device,
-    to_pixels,
 )
-from keras_omv.firmware import Violation
+from keras_omv.evaluation_data import check_pixels, gather, to_pixels
+from keras_omv.folder_swap import put_back
 from keras_omv.network import Network
 from keras_omv.report import (
     CONTENT_SHA256,
     DEFAULT_FIRMWARE,
     REPORT_FORMAT,
-    cost_figures,
+    ExportReport,
     device_figures,
     file_hashes,
-    fit_figures,
     signed_text,
 )
+from keras_omv.report_again import (
+    choice_differences,
+    entry_differences,
+    made_again,
+    report_differences,
+)
+from keras_omv.report_page import page
 from keras_omv.rules import file_violations, network_violations
+from keras_omv.verification import run_violations
 
 FILES = (
     *(MODEL_FILE, DESKTOP_MODEL_FILE, LABELS_FILE),
     *(SCRIPT_FILE, REPORT_PAGE_FILE, REPORT_FILE),
 )
-_LISTED = 200
-"""Characters of a value in a message."""
+_MALFORMED = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
+"""What comes of entries that are not of the kind that they should be."""
+_MISTAKES = re.compile(
+    r'<section class="card" aria-labelledby="mistakes">.*?</section>', re.DOTALL
+)
+_PICTURE = re.compile('src="data:[^"]*"')
+"""Its bytes depend on the version of Pillow."""
 
 
 def check_folder(
     directory: pathlib.Path, *, evaluation_data: Any = None
 ) -> tuple[str, ...]:
     """Says where a camera folder and its report differ.
+
+    A folder that an interrupted export left aside is put back first.
 
     Args:
         directory: A folder that `omv.export` wrote.
@@ -70,7 +85,8 @@ def check_folder(
         A sentence for each difference; empty where nothing was changed.
 
     Raises:
-        DatasetError: If the evaluation data does not fit the model.
+        DatasetError: If the evaluation data does not fit the model, or is on another
+            scale than the report's `input_range`.
 
     Example:
 
@@ -79,6 +95,7 @@ def check_folder(
         print(difference)
     ```
     """
+    put_back(directory.absolute())
     files = {name: _read(directory / name) for name in FILES}
     missing = [name for name, data in files.items() if data is None]
     found = {name: data for name, data in files.items() if data is not None}
@@ -90,14 +107,9 @@ def check_folder(
     differences += _hash_differences(report, found)
     if not missing:
         differences += _content_differences(report, found, evaluation_data)
+    if not missing and not differences:
+        differences += _run_differences(report, found[MODEL_FILE])
     return tuple(dict.fromkeys(differences))
-
-
-def board_violations(network: Network, board: Board | Budget) -> tuple[Violation, ...]:
-    """The rules of a camera's firmware that a network breaks; see `keras_omv.rules`."""
-    if isinstance(board, Budget):
-        return network_violations(network, firmware=DEFAULT_FIRMWARE)
-    return network_violations(network, firmware=board.firmware, target=board.target)
 
 
 def _read(path: pathlib.Path) -> bytes | None:
@@ -106,11 +118,15 @@ def _read(path: pathlib.Path) -> bytes | None:
 
 def _parse(data: bytes) -> dict[str, Any] | None:
     try:
-        report = json.loads(data.decode())
+        report = json.loads(data.decode(), parse_constant=_refuse)
     except (ValueError, RecursionError):
         return None
     is_ours = isinstance(report, dict) and report.get("format") == REPORT_FORMAT
     return report if is_ours else None
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"Expected a number of JSON. Received: {constant}.")
 
 
 def _signature_differences(report: Mapping[str, Any], data: bytes) -> Iterator[str]:
@@ -127,6 +143,8 @@ def _hash_differences(
     for name in sorted(now):
         if listed.get(name) != now[name]:
             yield f"{name} was changed: its SHA-256 is not the one in {REPORT_FILE}"
+    for name in sorted(set(listed) - (set(FILES) - {REPORT_FILE})):
+        yield f"files: {name} is none of the files of an export"
 
 
 def _content_differences(
@@ -137,17 +155,27 @@ def _content_differences(
     except ValueError as error:
         yield f"{MODEL_FILE}: {error}"
         return
+    named = _named_network(files)
+    if named is None:
+        yield f"{DESKTOP_MODEL_FILE} is not the network of {MODEL_FILE}"
     try:
-        board = _board(report)
-        yield from _violations(files[MODEL_FILE], network, board)
-        yield from _figure_differences(report, files, network, board)
-        yield from _file_differences(report, files, network, board)
-    except (ValueError, TypeError, KeyError) as error:
-        yield f"{REPORT_FILE} names no camera, labels or model that are known: {error}"
+        board, versions = _board(report), dict(report["versions"])
+        again = made_again(report, files[MODEL_FILE], named or network, board)
+        yield from report_differences(report, again)
+        yield from _file_differences(files, network, board, again)
+        yield from choice_differences(again)
+        yield from _page_differences(files, named, board, again, versions)
+    except _MALFORMED as error:
+        yield f"{REPORT_FILE} has no camera, labels or figures that are known: {error}"
         return
-    yield from _consistency_differences(report)
-    if evaluation_data is not None:
-        yield from _accuracy_differences(report, network, evaluation_data)
+    if evaluation_data is None:
+        return
+    if again.accuracy is None:
+        yield f"accuracy: {REPORT_FILE} has none, it was exported without images"
+        return
+    run = _run_again(network, again, evaluation_data)
+    yield from _accuracy_differences(report["accuracy"], run)
+    yield from _page_differences(files, named, board, again, versions, run)
 
 
 def _board(report: Mapping[str, Any]) -> Board | Budget:
@@ -156,136 +184,104 @@ def _board(report: Mapping[str, Any]) -> Board | Budget:
     return get_board(report["board"], firmware=report["firmware"])
 
 
-def _violations(data: bytes, network: Network, board: Board | Budget) -> Iterator[str]:
-    """The firmware's rules that the model breaks."""
-    found = (*file_violations(data), *board_violations(network, board))
-    for violation in found:
-        yield f"{MODEL_FILE}: {violation}"
-
-
-def _figure_differences(
-    report: Mapping[str, Any],
-    files: Mapping[str, bytes],
-    network: Network,
-    board: Board | Budget,
-) -> Iterator[str]:
-    """What follows from the model's bytes and the camera."""
-    cost = cost_of(network, flash_bytes=len(files[MODEL_FILE]), board=board)
-    now = {
-        "board": board.name,
-        "firmware": getattr(board, "firmware", ""),
-        "input_shape": network.input.shape,
-        **cost_figures(cost),
-        **fit_figures(board.fit(cost)),
-    }
-    yield from _differences(report, now, "the model gives")
+def _named_network(files: Mapping[str, bytes]) -> Network | None:
+    """The network with the names of its layers, if the desktop file is of the model."""
+    try:
+        network = flatbuffer.read(files[DESKTOP_MODEL_FILE])
+        return network if flatbuffer.write(network) == files[MODEL_FILE] else None
+    except (ValueError, KeyError):
+        return None
 
 
 def _file_differences(
-    report: Mapping[str, Any],
     files: Mapping[str, bytes],
     network: Network,
     board: Board | Budget,
+    again: ExportReport,
 ) -> Iterator[str]:
-    """What the other files have to be."""
-    names = report["class_names"]
-    if len(names) != class_count(network):
+    """Rules that the model breaks, and what the other files have to be."""
+    firmware = getattr(board, "firmware", DEFAULT_FIRMWARE)
+    target = getattr(board, "target", None)
+    for violation in (
+        *file_violations(files[MODEL_FILE]),
+        *network_violations(network, firmware=firmware, target=target),
+    ):
+        yield f"{MODEL_FILE}: {violation}"
+    if len(again.class_names) != class_count(network):
         yield (
-            f"class_names: report.json has {len(names)}, the model tells "
+            f"class_names: report.json has {len(again.class_names)}, the model tells "
             f"{class_count(network)} classes apart"
         )
-    firmware = getattr(board, "firmware", DEFAULT_FIRMWARE)
     expected = {
-        LABELS_FILE: class_labels(names).encode(),
+        LABELS_FILE: class_labels(again.class_names).encode(),
         SCRIPT_FILE: camera_script(firmware=firmware).encode(),
     }
     for name, content in expected.items():
         if files[name] != content:
             yield f"{name} is not what keras_omv writes for this report"
-    if _slimmed(files[DESKTOP_MODEL_FILE]) != files[MODEL_FILE]:
-        yield f"{DESKTOP_MODEL_FILE} is not the network of {MODEL_FILE}"
 
 
-def _slimmed(data: bytes) -> bytes | None:
-    """The file for the camera with a desktop file's network."""
-    try:
-        return flatbuffer.write(flatbuffer.read(data))
-    except (ValueError, KeyError):
-        return None
-
-
-def _consistency_differences(report: Mapping[str, Any]) -> Iterator[str]:
-    """What the report's own figures say about each other."""
-    shipped = {
-        "quantization": report.get("quantization"),
-        "int8": _entries(report, "accuracy").get("int8"),
-        **{name: report.get(name) for name in ("flash_bytes", "ram_bytes", "fits")},
-    }
-    candidates = report.get("candidates") or []
-    ships = [one for one in candidates if isinstance(one, dict) and one.get("ships")]
-    if len(ships) != 1:
-        yield f"candidates: {len(ships)} of them ship, one is expected"
-    for one in ships:
-        yield from _differences(one, shipped, "the report's own figure is", "ships.")
-    accuracy = report.get("accuracy")
-    if accuracy is not None:
-        yield from _confusion_differences(accuracy)
-
-
-def _confusion_differences(accuracy: Mapping[str, Any]) -> Iterator[str]:
-    try:
-        counts = np.array(accuracy["confusion"], "int64")
-        totals = counts.sum(axis=1).tolist()
-        right = np.diag(counts).tolist()
-        now = {
-            "images": sum(totals),
-            "int8": sum(right) / sum(totals),
-            "recall": [
-                r / n if n else None for r, n in zip(right, totals, strict=True)
-            ],
-        }
-    except (ValueError, TypeError, KeyError, ZeroDivisionError) as error:
-        yield f"accuracy.confusion is no table of counts: {error}"
-        return
-    yield from _differences(accuracy, now, "the confusion matrix gives", "accuracy.")
-
-
-def _accuracy_differences(
-    report: Mapping[str, Any], network: Network, evaluation_data: Any
+def _page_differences(
+    files: Mapping[str, bytes],
+    named: Network | None,
+    board: Board | Budget,
+    again: ExportReport,
+    made_with: Mapping[str, str | None],
+    run: DeviceRun | None = None,
 ) -> Iterator[str]:
-    """What the network answers now to the evaluation images."""
-    accuracy = report.get("accuracy")
-    if accuracy is None:
-        yield f"accuracy: {REPORT_FILE} has none, it was exported without images"
+    """Whether the page is that of the report; its mistakes only where it was run."""
+    if named is None:
         return
+    # The page was there before its own hash was.
+    hashes = {n: digest for n, digest in again.files.items() if n != REPORT_PAGE_FILE}
+    shown = dataclasses.replace(again, files=hashes)
+    expected = page(shown, board=board, network=named, run=run, made_with=made_with)
+    found = files[REPORT_PAGE_FILE].decode("utf-8", "replace")
+    left_out = _PICTURE if run else _MISTAKES
+    if left_out.sub("", found) != left_out.sub("", expected):
+        yield f"{REPORT_PAGE_FILE} is not what keras_omv writes for this report"
+
+
+def _run_again(
+    network: Network, again: ExportReport, evaluation_data: Any
+) -> DeviceRun:
     images, labels = gather(evaluation_data)
-    low, high = report["input_range"]
-    run = run_device(network, to_pixels(images, (low, high)), labels)
+    check_pixels(images, again.input_range)
+    return run_device(network, to_pixels(images, again.input_range), labels)
+
+
+def _accuracy_differences(accuracy: Mapping[str, Any], run: DeviceRun) -> Iterator[str]:
+    """What the network answers now to the evaluation images."""
     now = device_figures(measure_device(run))
-    if now["data_sha256"] != accuracy.get("data_sha256"):
+    if now["data_sha256"] != accuracy["data_sha256"]:
         yield "the evaluation images or labels are not those of the export"
-    yield from _differences(accuracy, now, "the model answers", "accuracy.")
+    yield from entry_differences(accuracy, now, "the model answers", "accuracy.")
 
 
-def _differences(
-    report: Mapping[str, Any], now: Mapping[str, Any], verb: str, prefix: str = ""
-) -> Iterator[str]:
-    """A sentence for each entry that is not what it is now."""
-    for name, value in now.items():
-        value = json.loads(json.dumps(value))
-        said = report.get(name)
-        if said != value or type(said) is not type(value):
-            yield (
-                f"{prefix}{name}: report.json says {_shown(said)}, {verb} "
-                f"{_shown(value)}"
-            )
+def oddities(network: Network, file: bytes) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Runs a model on frames that it must tell apart, in TFLM where it is installed.
+
+    Args:
+        network: What the file holds.
+        file: The bytes of model.tflite.
+
+    Returns:
+        Why it does not run, and what is odd about its answers, in sentences.
+    """
+    found = run_violations(network, file)
+    failures, odd = (
+        tuple(str(violation) for violation in found if violation.rule == rule)
+        for rule in ("run", "answers")
+    )
+    return failures, odd
 
 
-def _shown(value: Any) -> str:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return f"{value:,}"
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= _LISTED else f"{text[:_LISTED]}..."
+def _run_differences(report: Mapping[str, Any], file: bytes) -> Iterator[str]:
+    """Whether the model runs, and as oddly as it did for the export or not at all."""
+    failures, odd = oddities(flatbuffer.read(file), file)
+    yield from (f"{MODEL_FILE}: {failure}" for failure in failures)
+    if not failures:
+        yield from entry_differences(report, {"warnings": odd}, "the model's run gives")
 
 
 def _entries(report: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -9,6 +9,7 @@ import base64
 import dataclasses
 import functools
 import io
+from collections.abc import Mapping
 from typing import Any
 
 import jinja2
@@ -18,16 +19,19 @@ from PIL import Image
 from keras_omv.boards import NEEDS_COMPILER, Board, Budget
 from keras_omv.changes import other_boards
 from keras_omv.deploy import copy_instructions
-from keras_omv.evaluation import Accuracy, DeviceRun, Mistake
+from keras_omv.evaluation import WANTED_AGREEMENT, Accuracy, DeviceRun, Mistake
 from keras_omv.memory_map import memory_map
 from keras_omv.network import Network
-from keras_omv.report import ExportReport, how, versions
+from keras_omv.report import ExportReport, how, is_exact_release, versions
 from keras_omv.units import format_bytes
+from keras_omv.verify import TFLM
 
 WORST_MISTAKES = 12
 LARGEST_TABLE = 16
 """More classes than that are listed as pairs: a table of them is not readable."""
 LISTED_PAIRS = 12
+MOST_CAMERA_LOSS = 0.02
+"""A larger loss of accuracy to RGB565 is worth training for, as the next step says."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -87,6 +91,7 @@ def page(
     board: Board | Budget,
     network: Network,
     run: DeviceRun | None,
+    made_with: Mapping[str, str | None] | None = None,
 ) -> str:
     """The text of report.html.
 
@@ -95,6 +100,8 @@ def page(
         board: The camera.
         network: The network, with the names of its layers.
         run: Its answers to the evaluation images, `None` without.
+        made_with: Versions of Python and the packages. Defaults to `None`: those that
+            are installed.
     """
     arena, accuracy = report.cost.arena, report.accuracy
     limit_bytes = report.fit.ram_limit_bytes
@@ -102,18 +109,18 @@ def page(
         report=report,
         camera=board.title if isinstance(board, Board) else "budget",
         verdict=_verdict(report, board),
+        ram_note=_ram_note(report),
+        computed=_computed(report),
         bars=_bars(report),
-        shares=_shares(accuracy, is_grey=report.input_shape[-1] == 1)
-        if accuracy
-        else (),
+        shares=_shares(report, accuracy) if accuracy else (),
         accuracy=accuracy,
         has_table=len(report.class_names) <= LARGEST_TABLE,
         pairs=_pairs(accuracy, report.class_names) if accuracy else (),
         mistakes=run.worst_mistakes(WORST_MISTAKES) if run else (),
         map=arena and memory_map(network, arena, limit_bytes=limit_bytes),
         steps=_steps(report, board),
-        how=how(arena, accuracy),
-        versions=versions(),
+        how=how(report),
+        versions=versions() if made_with is None else made_with,
     )
 
 
@@ -174,17 +181,39 @@ def _bars(report: ExportReport) -> tuple[Bar, Bar]:
     )
 
 
-def _shares(accuracy: Accuracy, *, is_grey: bool) -> tuple[Share, ...]:
+def _ram_note(report: ExportReport) -> str:
+    if report.needs_compiler:
+        return "estimated; the compiler decides"
+    if is_exact_release(report.firmware):
+        return "exact"
+    return "as firmware 5.0; older ones differ"
+
+
+def _computed(report: ExportReport) -> str:
+    """What the device's accuracy was computed by."""
+    runtime = report.accuracy.runtime if report.accuracy else TFLM
+    name = "TFLM" if runtime == TFLM else runtime
+    if report.needs_compiler:
+        return f"before compilation, in {name}"
+    if runtime == TFLM:
+        return "computed as the camera computes"
+    return f"computed in {name}, which may differ from the camera by a step"
+
+
+def _shares(report: ExportReport, accuracy: Accuracy) -> tuple[Share, ...]:
     camera = accuracy.camera
-    pixels = "grey" if is_grey else "RGB565"
-    seen = f"{camera.images:,} images in the camera's {pixels}"
+    kept = "grey as they are" if report.is_grey else "RGB565, not scaled"
+    seen = f"{camera.images:,} images in {kept}"
     if camera.images < accuracy.images:
         seen += f"; {100 * camera.int8_clean:.1f} % on the same ones as they are"
+    view = "the camera's integers, computed in TensorFlow"
+    before = ", before compilation" if report.needs_compiler else ""
+    device = f"int8, {accuracy.runtime}{before}"
     return (
         Share("Keras model", accuracy.float32, "float32", False),
-        Share("In training", accuracy.fake_quantized, "int8 rounding, in float", False),
-        Share("On the device", accuracy.int8, f"int8, {accuracy.runtime}", True),
-        Share("As the camera sees", camera.int8, seen, True),
+        Share("Quantized view", accuracy.fake_quantized, view, False),
+        Share("On the device", accuracy.int8, device, True),
+        Share("In the camera's colours", camera.int8, seen, True),
     )
 
 
@@ -220,10 +249,26 @@ def _steps(report: ExportReport, board: Board | Budget) -> list[str]:
         "Connect with OpenMV IDE: main.py prints the labels that it is most sure of, "
         "with the frame rate.",
     ]
-    if report.accuracy is None:
-        steps.append(
+    return [*steps, *_improvements(report.accuracy)]
+
+
+def _improvements(accuracy: Accuracy | None) -> list[str]:
+    """What the accuracies ask for."""
+    if accuracy is None:
+        return [
             "Measure it: export again with evaluation_data=(images, labels), images "
             "that the training has not seen."
+        ]
+    steps, camera = [], accuracy.camera
+    if camera.int8_clean - camera.int8 > MOST_CAMERA_LOSS:
+        steps.append(
+            f"The camera's RGB565 costs {100 * (camera.int8_clean - camera.int8):.1f} "
+            "points: train on dataset.map(omv.camera_view(resolution))."
+        )
+    if accuracy.agreement < WANTED_AGREEMENT:
+        steps.append(
+            "View and device agree less than they should: run keras-omv verify on the "
+            "folder, and go by the accuracy on the device."
         )
     return steps
 

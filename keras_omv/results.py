@@ -63,10 +63,7 @@ class TrialResult:
     def name(self) -> str:
         """A folder's name: the levers, and the trial where its training is searched."""
         levers = self.levers
-        name = (
-            f"a{levers.alpha:g}_r{levers.resolution}_h{levers.head}"
-            f"_d{levers.depth}"
-        )
+        name = f"a{levers.alpha:g}_r{levers.resolution}_h{levers.head}_d{levers.depth}"
         name = name.replace(".", "")  # The firmware dislikes dots in names.
         return f"{name}_t{self.trial_id}" if self.training else name
 
@@ -121,7 +118,8 @@ def read_results(project: pathlib.Path) -> tuple[TrialResult, ...]:
     """The results of all trials of a project, the most accurate first."""
     folders = sorted(project.glob("trial_*"))
     found = [result for f in folders if (result := read_result(f)) is not None]
-    return tuple(sorted(found, key=lambda r: (-r.int8_accuracy, r.flash_bytes)))
+    # Of equals the quicker one, which is the smaller one in RAM as a rule.
+    return tuple(sorted(found, key=lambda r: (-r.int8_accuracy, r.latency_ms)))
 
 
 def pareto(results: Iterable[TrialResult], cost: str) -> tuple[TrialResult, ...]:

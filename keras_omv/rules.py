@@ -9,6 +9,7 @@ from, `name_violations` the file's name and its labels. The rules of loading are
 import dataclasses
 import pathlib
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 from keras_omv.errors import ModelFileError
 from keras_omv.firmware import AGAIN, Violation, load_violations, release
@@ -18,6 +19,7 @@ from keras_omv.reader import read
 from keras_omv.shapes import shape_violations
 from keras_omv.tables import Table, Tables
 
+Severity = Literal["error", "warning"]
 NEURAL_ART_MARK = b"NBIN"
 """What files compiled for the N6's accelerator start with (tools/modelc.py@v5.0.0)."""
 NEEDS_NEURAL_ART = "OPENMV_N6"
@@ -120,40 +122,59 @@ def name_violations(
     Args:
         path: The .tflite file; labels are looked for beside it.
         network: What it holds, to compare labels with outputs. Defaults to `None`.
+
+    Returns:
+        Errors where the camera would miss or misread the labels of a classifier;
+        warnings where a file may be the labels of something else.
     """
     stem = path.name.split(".")[0]
-    found = []
+    labels = path.with_name(f"{stem}.txt")
+    found: list[Violation] = []
     if path.name.count(".") != 1 or not stem:
-        what = (
-            f"the camera looks for the labels of {path.name!r} in {stem + '.txt'!r}, "
-            f"the name up to its first dot"
-        )
-        found.append(
-            Violation("name", what, "rename it, with one dot, to model.tflite")
-        )
-    for name in dict.fromkeys((f"{stem}.txt", "labels.txt")):
-        labels = path.with_name(name)
-        if labels.is_file():
-            found += _labels_violations(labels, network)
+        found.append(_name_violation(path, labels.name))
+    if labels.is_file():
+        sure = network is not None and _is_classifier(network)
+        found += _labels_violations(labels, network, "error" if sure else "warning")
+    other = path.with_name("labels.txt")
+    if other != labels and other.is_file():
+        found += _labels_violations(other, network, "warning")
     return tuple(found)
 
 
+def _name_violation(path: pathlib.Path, looked_for: str) -> Violation:
+    what = (
+        f"the camera looks for the labels of {path.name!r} in {looked_for!r}, the name "
+        f"up to its first dot"
+    )
+    meant = path.with_suffix(".txt")
+    is_missed = meant.name != looked_for and meant.is_file()
+    severity: Severity = "error" if is_missed else "warning"
+    return Violation("name", what, "rename it, with one dot, to model.tflite", severity)
+
+
+def _is_classifier(network: Network) -> bool:
+    """Whether it has one output, of scores: what labels can be compared with."""
+    return len(network.outputs) == 1 and len(network.output.shape) == 2
+
+
 def _labels_violations(
-    path: pathlib.Path, network: Network | None
+    path: pathlib.Path, network: Network | None, severity: Severity
 ) -> Iterator[Violation]:
     text = path.read_bytes().decode("utf-8", "replace")
     if "\r" in text:
         what = (
             f"{path.name} has lines that end with a carriage return, which labels keep"
         )
-        yield Violation("labels", what, "save it with the line ends of Unix")
+        remedy = "save it with the line ends of Unix"
+        yield Violation("labels", what, remedy, severity)
     if network is None:
         return
     count = len(text.removesuffix("\n").split("\n"))
     expected = max(2, network.output.shape[-1] if network.output.shape else 0)
     if count != expected:
         what = f"{path.name} has {count} labels for {expected} classes"
-        yield Violation("labels", what, "write one label a line, in the model's order")
+        remedy = "write one label a line, in the model's order"
+        yield Violation("labels", what, remedy, severity)
 
 
 def _interface_violations(network: Network, firmware: str) -> Iterator[Violation]:

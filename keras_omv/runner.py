@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import dataclasses
+import gc
 import os
 import pathlib
 import time
@@ -147,6 +148,7 @@ class Runner:
     ) -> TrialResult:
         begin = time.perf_counter()
         keras.backend.clear_session()
+        gc.collect()  # The graphs of the trial before hold each other.
         recipe = trials.recipe_of(proposal, self.recipe, span)
         with self._scope():
             model, started_from = self._model(proposal, recipe, former, train.count)

@@ -26,6 +26,8 @@ Runtime = Literal["tflm", "litert"]
 LIMIT_SECONDS = 120.0
 """For one job, the start of its process included. A frame of the largest model that a
 camera takes needs about two seconds in TFLM's reference kernels."""
+NOT_RUN = "not run: another job failed before"
+"""The failure of jobs that `stop_on_failure` left out."""
 _POLL_SECONDS = 0.02
 _WORDS = 500
 """How much of what a runtime said before it died goes into the reason."""
@@ -72,6 +74,7 @@ def run(
     processes: int = 1,
     limit_seconds: float = LIMIT_SECONDS,
     progress: Callable[[int, int], None] | None = None,
+    stop_on_failure: bool = False,
 ) -> list[Answer]:
     """Run jobs, whatever they do to the processes they run in.
 
@@ -83,6 +86,8 @@ def run(
         limit_seconds: How long a job may take. Defaults to two minutes.
         progress: Called with the number of jobs done and of all jobs. Defaults to
             `None`.
+        stop_on_failure: Whether the first job that fails is the last; those that
+            were not done then fail with `NOT_RUN`. Defaults to `False`.
 
     Returns:
         An answer for each job, in their order.
@@ -96,7 +101,7 @@ def run(
             for place, part in enumerate(parts)
             if part
         ]
-        _wait(workers, len(jobs), progress)
+        _wait(workers, len(jobs), progress, stop_on_failure)
         return [_answer(pathlib.Path(job["answer"])) for job in written]
 
 
@@ -104,6 +109,7 @@ def _wait(
     workers: Sequence["_Worker"],
     total: int,
     progress: Callable[[int, int], None] | None,
+    stop_on_failure: bool,
 ) -> None:
     done = -1
     with contextlib.ExitStack() as stack:
@@ -113,6 +119,8 @@ def _wait(
             before, done = done, sum(worker.advance() for worker in workers)
             if progress is not None and done > before:
                 progress(done, total)
+            if stop_on_failure and any(worker.has_failed for worker in workers):
+                return
             if done < total:
                 time.sleep(_POLL_SECONDS)
 
@@ -132,6 +140,7 @@ class _Worker:
         self._jobs = jobs
         self._runtime = runtime
         self._limit_seconds = limit_seconds
+        self.has_failed = False
         self._done = 0
         self._since = 0.0
         self._process: subprocess.Popen[bytes] | None = None
@@ -182,8 +191,10 @@ class _Worker:
     def _count(self) -> None:
         while self._done < len(self._jobs):
             path = pathlib.Path(self._jobs[self._done]["answer"])
-            if not path.exists() and not failure_path(path).exists():
+            failed = failure_path(path).exists()
+            if not path.exists() and not failed:
                 return
+            self.has_failed |= failed
             self._done += 1
             self._since = time.monotonic()
 
@@ -193,6 +204,7 @@ class _Worker:
         path = pathlib.Path(self._jobs[self._done]["answer"])
         text = f"{reason}{': ' if said else ', without a word'}{said}"
         failure_path(path).write_text(text, encoding="utf-8")
+        self.has_failed = True
         self._done += 1
         self._process = None
 
@@ -228,6 +240,8 @@ def _answer(path: pathlib.Path) -> Answer:
     if failed.exists():
         text = failed.read_text("utf-8", "replace").strip()
         return Answer(failure=text[-_WORDS:])
+    if not path.exists():
+        return Answer(failure=NOT_RUN)
     with np.load(path, allow_pickle=False) as outputs:
         return Answer(tuple(outputs[f"arr_{place}"] for place in range(len(outputs))))
 

@@ -26,6 +26,9 @@ TIME_NOTE = (
     f"them is off by {LEAVE_ONE_OUT_ERROR:.1%} on average on published measurements "
     "that it has not seen."
 )
+GUESSING_NOTE = (
+    "It is hardly better than guessing: train for more epochs, or on more images."
+)
 EXACT_NOTE = "Flash and RAM are exact."
 _PARTS = {
     "activation_bytes": "activations",
@@ -112,6 +115,8 @@ def print_report(report: Any, board: Board, console: Console) -> None:
         for what, share in _accuracies(report.accuracy).items():
             table.add_row(f"accuracy, {what}", f"{share:.1%}")
     console.print(table)
+    if report.accuracy is not None and _is_guessing(report):
+        console.print(GUESSING_NOTE, style="yellow")
     console.print(TIME_NOTE)
     for reason in report.fit_reasons:
         console.print(reason)
@@ -121,6 +126,12 @@ def print_report(report: Any, board: Board, console: Console) -> None:
         replaces_stock_models=fit.replaces_stock_models,
     )
     console.print(steps, markup=False)
+
+
+def _is_guessing(report: Any) -> bool:
+    """Whether a model is hardly better than the most frequent class."""
+    most = max(map(sum, report.accuracy.confusion)) / report.accuracy.images
+    return bool(report.accuracy.int8 <= 1.1 * most)
 
 
 def _accuracies(accuracy: Accuracy) -> dict[str, float]:

@@ -67,6 +67,10 @@ def search(options: argparse.Namespace, console: Console) -> None:
     try:
         folder = pathlib.Path(options.data)
         tuner.search(folder, hours=options.hours, callbacks=[progress], verbose=0)
+    except KeyboardInterrupt:
+        count = len(tuner.results())
+        console.print(f"Stopped with {count} finished trials; run this again to go on.")
+        raise
     finally:
         progress.stop()
     report = tuner.export_best(options.out)

@@ -76,6 +76,8 @@ def train(
         directory,
         board=board,
         class_names=data.class_names,
+        # Also plain rounding after training is tried; the better one ships.
+        representative_data=data.train_images,
         evaluation_data=(data.test_images, data.test_labels),
         seed=recipe.seed,
     )

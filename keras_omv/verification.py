@@ -77,8 +77,8 @@ def verify_file(
         path: The file. Labels beside it are judged too.
         board: The camera, or its name for firmware 5.0.
         input_range: What pixels 0 and 255 are where they enter the network. Defaults
-            to `None`: any of 0 to 255, 0 to 1, -1 to 1 and the like, and what
-            `omv.export` pinned where its report lies beside the file.
+            to `None`: what the report of `omv.export` says where it lies beside the
+            file, else any of 0 to 255, 0 to 1, -1 to 1 and the like.
 
     Raises:
         ModelFileError: If there is no such file.
@@ -102,8 +102,8 @@ def verify_file(
     ranges: Sequence[tuple[float, float]] = USUAL_INPUT_RANGES
     if input_range is not None:
         ranges = (input_range,)
-    elif _is_reported(path, data):
-        ranges = ()
+    elif (reported := _reported_range(path, data)) is not None:
+        ranges = (reported,)
     (found,) = verify_models([data], board=board, input_ranges=ranges)
     network = None if found.cost is None else flatbuffer.read(data)
     named = name_violations(path, network)
@@ -132,12 +132,12 @@ def verify_models(
         for place, (found, network) in enumerate(judged)
         if network is not None and not _errors(found.violations)
     ]
-    runtime = TFLM if sandbox.has_tflm() else LITERT
-    jobs = [_probe(models[place], network, runtime) for place, network in runnable]
+    runtime = _runtime()
+    jobs = [_probe(network, models[place], runtime) for place, network in runnable]
     answers = sandbox.run(jobs, runtime=RUNTIMES[runtime], limit_seconds=limit_seconds)
     results = [found for found, _ in judged]
     for (place, _), answer in zip(runnable, answers, strict=True):
-        violations = (*results[place].violations, *_run_violations(answer, runtime))
+        violations = (*results[place].violations, *_judge_answer(answer, runtime))
         frames = len(answer.outputs[0]) if answer.outputs else 0
         results[place] = dataclasses.replace(
             results[place], violations=violations, runtime=runtime, frames=frames
@@ -145,13 +145,47 @@ def verify_models(
     return results
 
 
-def _is_reported(path: pathlib.Path, data: bytes) -> bool:
-    """Whether the report beside a file says that `omv.export` wrote these bytes."""
+def run_violations(network: Network, data: bytes) -> list[Violation]:
+    """Runs a file that keeps the firmware's rules, in a process of its own.
+
+    Args:
+        network: What the file holds.
+        data: The file's bytes.
+
+    Returns:
+        An error of the rule `run` where the runtime refuses the file, dies of it or
+        hangs. One of the rule `answers` where it answers the same to nearly all of
+        some frames that a model must tell apart, or not with finite numbers. A
+        warning of the rule `runtime` where TFLM is not installed and LiteRT ran it.
+
+    Example:
+
+    >>> from keras_omv import flatbuffer
+    >>> from keras_omv.verification import run_violations
+    >>> data = open("camera/model.tflite", "rb").read()
+    >>> run_violations(flatbuffer.read(data), data)
+    []
+    """
+    runtime = _runtime()
+    job = _probe(network, data, runtime)
+    (answer,) = sandbox.run([job], runtime=RUNTIMES[runtime])
+    return _judge_answer(answer, runtime)
+
+
+def _runtime() -> str:
+    return TFLM if sandbox.has_tflm() else LITERT
+
+
+def _reported_range(path: pathlib.Path, data: bytes) -> tuple[float, float] | None:
+    """What pixels 0 and 255 are by the report of these bytes, if one lies beside."""
     try:
         report = json.loads(path.with_name(REPORT_FILE).read_text(encoding="utf-8"))
-        return bool(report["files"][path.name] == hashlib.sha256(data).hexdigest())
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return False
+        if report["files"][path.name] != hashlib.sha256(data).hexdigest():
+            return None
+        low, high = map(float, report["network_input_range"])
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return None
+    return (low, high) if low < high and np.isfinite([low, high]).all() else None
 
 
 def _judge(
@@ -190,14 +224,14 @@ def _fit_violations(
     return cost, [Violation("fit", what, remedy)]
 
 
-def _probe(data: bytes, network: Network, runtime: str) -> sandbox.Job:
+def _probe(network: Network, data: bytes, runtime: str) -> sandbox.Job:
     if runtime == LITERT and {op.kind for op in network.ops} <= flatbuffer.WRITABLE:
         # LiteRT insists on parts that TFLM does not read and our files leave out.
         data = flatbuffer.write(network, desktop=True)
     return sandbox.Job(data, probe_inputs(network), len(network.outputs))
 
 
-def _run_violations(answer: sandbox.Answer, runtime: str) -> list[Violation]:
+def _judge_answer(answer: sandbox.Answer, runtime: str) -> list[Violation]:
     found = []
     if runtime == LITERT:
         found.append(Violation("runtime", LITERT_NOTE, severity="warning"))
@@ -227,8 +261,14 @@ def _answer_violations(outputs: Sequence[np.ndarray]) -> list[Violation]:
 
 
 def _is_sure(values: np.ndarray) -> bool:
-    """Whether int8 scores are at the end of their scale, where many are alike."""
-    return values.dtype == np.int8 and int(values.max()) == np.iinfo(np.int8).max
+    """Whether scores are at the end of their scale, where many are alike.
+
+    That is their upper end; a single score, as of a sigmoid, has two.
+    """
+    low, high = 0.0, 1.0
+    if np.issubdtype(values.dtype, np.integer):
+        low, high = np.iinfo(values.dtype).min, np.iinfo(values.dtype).max
+    return bool(values.max() == high or (values.size == 1 and values.max() == low))
 
 
 def _brief(values: np.ndarray) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from keras_omv import flatbuffer, sandbox
+from keras_omv.boards import Board, Budget
 from keras_omv.errors import ExportError
 from keras_omv.frames import as_inputs
 from keras_omv.network import Network
@@ -42,15 +43,25 @@ class Scores:
         return np.asarray(np.argmax(self.values, axis=1))
 
 
-def check_network(network: Network) -> None:
-    """Checks the rules that every firmware release from 4.5.6 on has.
+def check_network(network: Network, *, board: Board | Budget | None = None) -> None:
+    """Checks the rules of a camera's firmware.
+
+    Args:
+        network: An int8 network.
+        board: The camera. Defaults to `None`: any, with firmware 5.0, as for a
+            budget.
 
     Raises:
         ExportError: With every violation and its remedy: operators that the firmware
             lacks, tensors that are not int8, ranges that have collapsed, dense
             layers quantized per channel, an input that is no image.
     """
-    violations = network_violations(network)
+    if isinstance(board, Board):
+        violations = network_violations(
+            network, firmware=board.firmware, target=board.target
+        )
+    else:
+        violations = network_violations(network)
     if violations:
         raise ExportError(
             "Expected an int8 network that the camera's firmware runs. Received: "
@@ -116,12 +127,14 @@ def _run(
         runtime=RUNTIMES[runtime],
         processes=min(os.cpu_count() or 1, -(-len(jobs) // _CHUNK_IMAGES)),
         progress=progress and _in_images(progress, len(inputs)),
+        stop_on_failure=True,
     )
-    failure = next((answer.failure for answer in answers if answer.failure), "")
-    if failure:
+    failures = [a.failure for a in answers if a.failure not in ("", sandbox.NOT_RUN)]
+    if failures:
         raise ExportError(
-            f"Expected {runtime} to run the network. Received: {failure}. The camera "
-            f"would reject the model or hang. Next step: keras-omv verify says why."
+            f"Expected {runtime} to run the network. Received: {failures[0]}. The "
+            f"camera would reject the model or hang. Next step: keras-omv verify says "
+            f"why."
         )
     return Scores(
         np.concatenate([answer.outputs[0][:, 0] for answer in answers]), runtime

@@ -77,13 +77,6 @@ class QuantizedView:
         )
         self.pixels.build(None)
         _ = self.pixels.quantization  # Raises where int8 cannot hold it.
-        # Traced once: weights and ranges are variables, which may change.
-        batch = [tf.TensorSpec((None, *self.graph.input_shape), tf.float32)]
-        compile_ = functools.partial(
-            tf.function, autograph=False, input_signature=batch
-        )
-        self._inferring = compile_(self._infer)
-        self._calibrating = compile_(lambda x: self._run(x, "calibrate"))
 
     def __call__(self, inputs: Any, training: bool | None = None) -> Any:
         """The model's output for a batch.
@@ -111,7 +104,7 @@ class QuantizedView:
         starts = range(0, len(images), batch_size)
         batches = (images[start : start + batch_size] for start in starts)
         return np.concatenate(
-            [self._inferring(np.asarray(b, "float32")).numpy() for b in batches]
+            [self._inferring(tf.constant(b, tf.float32)).numpy() for b in batches]
         )
 
     def calibrate(self, batches: Iterable[Any]) -> int:
@@ -139,6 +132,20 @@ class QuantizedView:
                 "rescales takes them unscaled."
             )
         return images
+
+    # Traced once, as weights and ranges are variables. Concrete functions: TensorFlow
+    # warns of retracing where a process has one view after the other.
+    @functools.cached_property
+    def _inferring(self) -> Any:
+        return self._traced(self._infer)
+
+    @functools.cached_property
+    def _calibrating(self) -> Any:
+        return self._traced(lambda x: self._run(x, "calibrate"))
+
+    def _traced(self, function: Any) -> Any:
+        batch = tf.TensorSpec((None, *self.graph.input_shape), tf.float32)
+        return tf.function(function, autograph=False).get_concrete_function(batch)
 
     def _check_images(self, batch: Any) -> None:
         expected = self.graph.input_shape

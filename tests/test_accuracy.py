@@ -10,14 +10,13 @@ import pytest
 import tensorflow as tf
 
 import keras_omv as omv
-from keras_omv import camera, evaluation, flatbuffer, verify
+from keras_omv import camera, evaluation, evaluation_data, flatbuffer, verify
 from keras_omv.evaluation import (
     DeviceRun,
-    gather,
     measure_device,
     run_device,
-    to_pixels,
 )
+from keras_omv.evaluation_data import check_pixels, gather, to_pixels
 from keras_omv.verify import Scores
 
 
@@ -69,6 +68,14 @@ def test_the_cameras_eyes_see_what_the_firmware_makes_of_the_images(exported, ne
     assert measured.images == len(pixels)
     assert measured.int8 == np.mean(seen.classes == exported.labels)
     assert measured.int8_clean == run.accuracy
+
+
+def test_pixels_that_rgb565_keeps_are_not_run_again(exported, network, monkeypatch):
+    kept = camera.see(exported.images.astype("uint8"), 12)
+    run = run_device(network, kept, exported.labels)
+    monkeypatch.setattr(verify, "run_network", None)
+    measured = measure_device(run).camera
+    assert measured.int8 == measured.int8_clean == run.accuracy
 
 
 def test_of_many_images_the_camera_sees_some_spread_evenly(
@@ -150,3 +157,44 @@ def test_data_comes_as_arrays_or_a_dataset_with_numbers_or_one_hot_rows():
 def test_images_of_another_size_are_refused(exported, network):
     with pytest.raises(omv.DatasetError, match=r"\(n, 12, 12, 3\).*\(90, 6, 12, 3\)"):
         run_device(network, exported.images[:, :6].astype("uint8"), exported.labels)
+
+
+@pytest.mark.parametrize("input_range", [(0.0, 255.0), (0.0, 1.0), (-1.0, 1.0)])
+def test_images_on_the_models_scale_pass_and_one_level_beyond(input_range):
+    low, high = input_range
+    images = np.linspace(low, high, 12).reshape(1, 2, 2, 3)
+    check_pixels(images, input_range)
+    check_pixels(images * 0.5, input_range)
+    check_pixels(images + 0.9 * (high - low) / 255, input_range)
+    with pytest.raises(omv.DatasetError, match="with pixels in"):
+        check_pixels(images + 2 * (high - low) / 255, input_range)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -9.0])
+def test_images_that_are_no_pixels_are_refused(value):
+    images = np.full((2, 1, 1, 3), 9.0)
+    images[1, 0, 0, 2] = value
+    with pytest.raises(omv.DatasetError, match=r"pixels in \[0, 255\]"):
+        check_pixels(images, (0, 255))
+
+
+def test_a_generator_that_never_ends_is_stopped(monkeypatch):
+    monkeypatch.setattr(evaluation_data, "MOST_IMAGES", 100)
+
+    def forever():
+        while True:
+            yield np.zeros((12, 12, 3), "float32"), 1
+
+    shapes = (tf.TensorSpec((12, 12, 3)), tf.TensorSpec((), tf.int64))
+    dataset = tf.data.Dataset.from_generator(forever, output_signature=shapes)
+    with pytest.raises(omv.DatasetError, match=r"at most 100 images.*\.take"):
+        gather(dataset.batch(8))
+    assert len(gather(dataset.batch(8).take(12))[0]) == 96
+    assert len(gather(dataset.batch(8), limit=20)[0]) == 20
+
+
+def test_pixels_of_many_images_are_those_of_each(monkeypatch):
+    images = np.random.default_rng(0).uniform(-1, 1, (10, 3, 3, 1))
+    whole = to_pixels(images, (-1, 1))
+    monkeypatch.setattr(evaluation_data, "_AT_ONCE", 4)
+    assert np.array_equal(to_pixels(images, (-1, 1)), whole)

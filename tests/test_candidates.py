@@ -92,7 +92,9 @@ def test_what_does_not_fit_never_ships_while_something_does():
     fits = candidate("fits", range(50))
     chosen, why = choose([best, fits])
     assert chosen is fits
-    assert "the 1 that fit" in why
+    assert "of the 2 candidates it alone fits the camera" in why
+    others = [best, fits, candidate("smaller", range(40))]
+    assert "of the 2 that fit" in choose(others)[1]
 
 
 def test_one_candidate_is_no_choice():
@@ -155,6 +157,26 @@ def test_training_with_rounding_is_compared_with_plain_quantization(tmp_path):
     trained, calibrated = report.candidates
     assert trained.flash_bytes == calibrated.flash_bytes
     assert report.quantization == (TRAINED if trained.ships else CALIBRATED)
+
+
+def test_another_input_range_than_that_of_the_training_is_refused(tmp_path):
+    qat = omv.QuantizationAwareTraining(start_epoch=1)
+    model = exports.make_model(callbacks=[qat])
+    with pytest.raises(ValueError, match=r"\(0.0, 255.0\), with which the model was"):
+        exports.make_export(tmp_path / "out", model, input_range=(0, 1))
+    options = {"input_range": (0, 255), "evaluation_data": None}
+    report = exports.make_export(tmp_path / "out", model, **options).report
+    assert report.input_range == (0, 255)
+
+
+def test_several_candidates_say_that_their_accuracy_is_of_the_images_that_chose(
+    tmp_path, models
+):
+    several = exports.make_export(tmp_path / "several", models)
+    one = exports.make_export(tmp_path / "one", models["good"])
+    for made, is_told in ((several, True), (one, False)):
+        assert ("same that chose" in made.text("report.json")) == is_told
+        assert ("images that chose" in made.text("report.html")) == is_told
 
 
 def test_without_images_to_compare_by_the_trained_ranges_ship(tmp_path):

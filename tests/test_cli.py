@@ -52,6 +52,8 @@ def test_train_makes_a_camera_folder_and_says_so(images, tmp_path, capsys):
     assert report["class_names"] == ["left", "right"]
     assert report["quantization"] == "trained"
     assert (out / "model.tflite").stat().st_size == report["flash_bytes"]
+    main(["verify", str(out), "--data", str(images)])
+    assert f"{out}: passed" in capsys.readouterr().out
 
 
 def test_export_takes_a_saved_model_and_a_folder_of_images(images, tmp_path, capsys):
@@ -72,6 +74,17 @@ def test_export_takes_a_saved_model_and_a_folder_of_images(images, tmp_path, cap
     )  # fmt: skip
     assert capsys.readouterr().out == ""
     assert json.loads((out / "report.json").read_text())["quantization"] == "calibrated"
+    main(["verify", str(out)])
+    assert "accuracy was not measured again" in capsys.readouterr().out
+    main(["verify", str(out), "--data", str(images)])
+    assert "not measured" not in capsys.readouterr().out
+    main(["verify", str(out), "--data", str(images), "--json"])
+    assert json.loads(capsys.readouterr().out)["accuracy_measured"] is True
+    for path in (images / "left").iterdir():
+        Image.new("RGB", (48, 40)).save(path)
+    assert fails(capsys, "verify", out, "--data", images) == ""
+    (out / "labels.txt").write_text("right\nleft\n")
+    assert fails(capsys, "verify", out, "--data", tmp_path / "not looked at") == ""
     main(["cost", str(out / "model.tflite"), "--board", "openmv-h7-plus", "--json"])
     cost = json.loads(capsys.readouterr().out)
     assert cost["flash_bytes"] == (out / "model.tflite").stat().st_size

@@ -12,7 +12,8 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
 import keras_omv as omv
-from keras_omv import flatbuffer
+from keras_omv import flatbuffer, report_check
+from keras_omv.verification import run_violations
 
 BOARD = omv.get_board("openmv-h7-plus")
 NAMES = ("dark", "bright")
@@ -244,6 +245,43 @@ def test_images_that_do_not_fit_the_model_are_refused(tmp_path):
     )
     endless = tf.data.Dataset.from_tensors((images, labels)).repeat()
     refused(camera, omv.DatasetError, "for ever", evaluation_data=endless)
+
+
+def test_evaluation_images_on_another_scale_are_refused(tmp_path):
+    camera = tmp_path / "camera"
+    images, labels = make_data()
+    dark = (images / 255, labels)
+    refused(camera, omv.DatasetError, "from 0 to 1", evaluation_data=dark)
+    model = make_model(rescale=False, train=False)
+    scaled = {"representative_data": images / 255, "input_range": (0, 1)}
+    bright = {**scaled, "evaluation_data": (images, labels)}
+    refused(camera, omv.DatasetError, r"\[0, 1\].*to 255", model=model, **bright)
+
+
+def test_a_network_that_tflm_does_not_run_is_not_written(tmp_path, monkeypatch):
+    """Half of its file is refused by TFLM, with and without evaluation images."""
+    monkeypatch.setattr(
+        report_check,
+        "run_violations",
+        lambda network, file: run_violations(network, file[: len(file) // 2]),
+    )
+    refused(
+        tmp_path / "camera",
+        omv.ExportError,
+        "Expected a network that runs",
+        evaluation_data=None,
+    )
+
+
+def test_a_network_that_sees_nothing_is_written_with_a_warning(tmp_path, caplog):
+    model = make_model(train=False)
+    model.layers[-1].set_weights([np.zeros((6, 2)), np.array([1.0, -1.0])])
+    report = export(model, tmp_path / "camera", evaluation_data=None)
+    (warning,) = report.warnings
+    assert "answers the same to 16 of 16 frames" in warning
+    assert warning in caplog.text
+    assert "answers the same" in (tmp_path / "camera" / "report.html").read_text()
+    assert report_check.check_folder(tmp_path / "camera") == ()
 
 
 class Batches(keras.utils.PyDataset):

@@ -1,6 +1,7 @@
 """report.json: documented, complete, the same bytes for the same export."""
 
 import copy
+import dataclasses
 import hashlib
 import json
 
@@ -67,7 +68,7 @@ def test_every_figure_says_how_it_was_obtained(written):
     not_figures = {
         *("format", "board", "firmware", "budget", "class_names", "quantization"),
         *("input_range", "input_shape", "candidates", "choice", "seed", "files"),
-        *("versions", "how", "content_sha256", "accuracy"),
+        *("versions", "how", "content_sha256", "accuracy", "warnings"),
     }
     about_the_fit = {
         *("fit_reasons", "storage", "arena_memory", "flash_limit_bytes"),
@@ -82,6 +83,41 @@ def test_every_figure_says_how_it_was_obtained(written):
     assert explained == figures
     assert "estimated" in written["how"]["latency_ms_estimate"]
     assert written["accuracy"]["runtime"] in written["how"]["accuracy.int8"]
+
+
+def how_of(exported, **changes):
+    return report.how(dataclasses.replace(exported.report, **changes))
+
+
+def test_ram_is_exact_on_firmware_5_0_alone(exported):
+    assert how_of(exported, firmware="5.0.0")["ram_bytes"].startswith("exact: ")
+    older = how_of(exported, firmware="4.7.0")["ram_bytes"]
+    assert older.startswith("estimated: ")
+    assert older.endswith("older ones differ")
+
+
+def test_figures_of_a_camera_with_a_compiler_are_those_before_it(exported):
+    found = how_of(exported, board="openmv-n6")
+    assert found["ram_bytes"].startswith("estimated: ")
+    assert "the compiler decides" in found["ram_bytes"]
+    for name in ("flash_bytes", "latency_ms_estimate", "accuracy.int8"):
+        assert "before compilation" in found[name]
+
+
+def test_the_cameras_pixels_are_said_to_be_colours_alone(exported):
+    assert "RGB565" in how_of(exported)["accuracy.camera"]
+    assert "that alone is modelled" in how_of(exported)["accuracy.camera"]
+    grey = how_of(exported, input_shape=(1, 12, 12, 1))["accuracy.camera"]
+    assert "grey loses no bits" in grey
+
+
+def test_the_networks_input_range_is_that_of_its_first_tensor(exported, written):
+    from keras_omv import flatbuffer
+
+    network = flatbuffer.read((exported.folder / "model.tflite").read_bytes())
+    scale, zero_point = network.input.scales[0], network.input.zero_points[0]
+    expected = [(end - zero_point) * float(scale) for end in (-128, 127)]
+    assert written["network_input_range"] == pytest.approx(expected)
 
 
 def test_hashes_versions_and_seed_are_those_of_the_export(exported, written):

@@ -1,6 +1,7 @@
 """A camera folder that was changed in any way does not pass its own report."""
 
 import dataclasses
+import hashlib
 import json
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import keras_omv as omv
-from keras_omv import flatbuffer, report
+from keras_omv import flatbuffer, report, report_check
 from keras_omv.report_check import FILES, check_folder
 
 
@@ -27,7 +28,7 @@ def copied(exported, tmp_path):
     return shutil.copytree(exported.folder, tmp_path / "copy")
 
 
-def rewrite(folder, **entries):
+def rewrite(folder, also_listed=None, **entries):
     """Changes report.json as somebody would who knows how it is signed."""
     path = folder / "report.json"
     content = json.loads(path.read_text("utf-8"))
@@ -38,10 +39,16 @@ def rewrite(folder, **entries):
         for parent in parents:
             inner = inner[parent]
         inner[name] = value
-    names = [name for name in FILES if name != "report.json"]
-    content["files"] = report.file_hashes(
-        {name: (folder / name).read_bytes() for name in names}
-    )
+    for name in FILES[:-2]:  # the page shows the hashes of all but itself
+        new = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        page = folder / "report.html"
+        page.write_bytes(
+            page.read_bytes().replace(content["files"][name].encode(), new.encode())
+        )
+        content["files"][name] = new
+    new = hashlib.sha256((folder / "report.html").read_bytes()).hexdigest()
+    content["files"]["report.html"] = new
+    content["files"].update(also_listed or {})
     path.write_bytes(report.signed_text(content).encode())
 
 
@@ -142,8 +149,36 @@ def test_a_wrong_figure_is_told_with_both_values_even_where_it_was_signed(copied
         ("firmware", "9.9.9", "Unknown firmware"),
         ("accuracy__int8", 1.0, "accuracy.int8"),
         ("accuracy__recall", [1.0, 1.0, 1.0], "accuracy.recall"),
-        ("accuracy__confusion", [[1]], "accuracy."),
-        ("accuracy__confusion", "none", "accuracy.confusion"),
+        ("accuracy__confusion", [[1]], "accuracy.confusion"),
+        ("accuracy__confusion", [[10**30] * 3] * 3, "accuracy.images"),
+        ("accuracy__confusion", [[-1] * 3] * 3, "accuracy.confusion"),
+        ("accuracy__confusion", [[0] * 3] * 3, "has no camera, labels or figures"),
+        ("accuracy__confusion", "none", "has no camera, labels or figures"),
+        ("accuracy", "x", "has no camera, labels or figures"),
+        ("accuracy__warnings", ["all is well"], "accuracy.warnings"),
+        ("accuracy__float32", 0.123456, "accuracy.float32"),
+        ("accuracy__float32", 2.0, "accuracy.float32"),
+        ("accuracy__fake_quantized", 0.0, "accuracy.agreement"),
+        ("accuracy__camera__images", 1, "accuracy.camera.images"),
+        ("accuracy__camera__int8_clean", 0.0, "accuracy.camera.int8_clean"),
+        ("accuracy__extra", 1, 'accuracy."extra" is no entry'),
+        ("candidates", 5, "has no camera, labels or figures"),
+        ("candidates", [{}], "has no camera, labels or figures"),
+        ("choice", "it is the best", "choice:"),
+        ("quantization", "trained", "ships.quantization"),
+        ("input_range", "x", "has no camera, labels or figures"),
+        ("input_range", [1], "has no camera, labels or figures"),
+        ("input_range", [1.0, 1.0], "input_range"),
+        ("input_range", [0.0, float("inf")], "is no report"),
+        ("network_input_range", [0.0, 255.0], "network_input_range"),
+        ("how__ram_bytes", "exact: trust me", "how:"),
+        ("warnings", ["it answers oddly"], "report.html"),
+        ("warnings", 5, "has no camera, labels or figures"),
+        ("seed", "7", "has no camera, labels or figures"),
+        ("seed", 7, "report.html"),
+        ("versions", {}, "report.html"),
+        ("versions", None, "has no camera, labels or figures"),
+        ("extra", 1, '"extra" is no entry'),
         ("candidates", [], "candidates: 0 of them ship"),
         ("budget", {"flash_bytes": 0, "ram_bytes": None}, "Invalid budget"),
         ("ram_bytes", True, "ram_bytes"),
@@ -157,11 +192,17 @@ def test_every_signed_lie_is_found(copied, place, value, expected):
 
 def test_a_signed_lie_about_the_answers_needs_the_images(copied, exported):
     counts = np.diag(np.bincount(exported.labels, minlength=3)).tolist()
-    figures = {"accuracy__int8": 1.0, "accuracy__recall": [1.0, 1.0, 1.0]}
+    shares = ("int8", "float32", "fake_quantized", "agreement")
+    figures = {
+        **{f"accuracy__{name}": 1.0 for name in shares},
+        "accuracy__camera__int8_clean": 1.0,
+        "accuracy__recall": [1.0, 1.0, 1.0],
+    }
     candidates = json.loads((copied / "report.json").read_text("utf-8"))["candidates"]
     candidates[0]["int8"] = 1.0
     rewrite(copied, accuracy__confusion=counts, candidates=candidates, **figures)
-    assert check_folder(copied) == ()
+    (difference,) = check_folder(copied)
+    assert difference == "report.html is not what keras_omv writes for this report"
     data = (exported.images, exported.labels)
     found = check_folder(copied, evaluation_data=data)
     assert any(text.startswith("accuracy.int8: report.json says 1.0") for text in found)
@@ -174,6 +215,78 @@ def test_a_desktop_model_of_other_weights_is_found(copied, tmp_path):
     assert "model_desktop.tflite is not the network of model.tflite" in check_folder(
         copied
     )
+
+
+def test_a_file_of_the_report_that_no_export_writes_is_found(copied):
+    for name in ("gone.txt", "report.json"):
+        rewrite(copied, also_listed={name: "0" * 64})
+        assert f"files: {name} is none of the files of an export" in check_folder(
+            copied
+        )
+
+
+def test_a_page_that_tells_other_figures_is_found(copied, exported):
+    path = copied / "report.html"
+    text = path.read_text("utf-8")
+    path.write_text(text.replace("</h1>", " twice</h1>"), "utf-8")
+    rewrite(copied)
+    expected = ("report.html is not what keras_omv writes for this report",)
+    assert check_folder(copied) == expected
+
+
+def test_the_pages_mistakes_are_compared_where_there_are_images(copied, exported):
+    path = copied / "report.html"
+    text = path.read_text("utf-8")
+    assert "Surest mistakes" in text
+    path.write_text(text.replace("Surest mistakes", "No mistakes"), "utf-8")
+    rewrite(copied)
+    assert check_folder(copied) == ()
+    data = (exported.images, exported.labels)
+    found = check_folder(copied, evaluation_data=data)
+    assert found == ("report.html is not what keras_omv writes for this report",)
+
+
+def test_a_model_that_was_emptied_answers_the_same_to_everything(copied):
+    network = flatbuffer.read((copied / "model_desktop.tflite").read_bytes())
+    tensors = tuple(
+        tensor
+        if tensor.data is None or not len(tensor.scales)
+        else dataclasses.replace(tensor, data=np.zeros_like(tensor.data))
+        for tensor in network.tensors
+    )
+    emptied = dataclasses.replace(network, tensors=tensors)
+    for name, desktop in (("model.tflite", False), ("model_desktop.tflite", True)):
+        (copied / name).write_bytes(flatbuffer.write(emptied, desktop=desktop))
+    rewrite(copied)
+    (difference,) = check_folder(copied)
+    assert "answers the same to 16 of 16 frames" in difference
+
+
+def test_a_model_that_does_not_run_is_found(copied, monkeypatch):
+    monkeypatch.setattr(report_check, "run_violations", refused_by_tflm)
+    (difference,) = check_folder(copied)
+    assert difference.startswith("model.tflite: ")
+
+
+def refused_by_tflm(network, file):
+    """What TFLM says to a file that is none."""
+    from keras_omv.verification import run_violations
+
+    return run_violations(network, file[: len(file) // 2])
+
+
+def test_evaluation_images_on_another_scale_are_refused(exported):
+    data = (exported.images / 255, exported.labels)
+    with pytest.raises(omv.DatasetError, match=r"\[0, 255\].*from 0 to 1"):
+        check_folder(exported.folder, evaluation_data=data)
+
+
+def test_a_folder_that_an_interrupted_export_left_aside_is_put_back(copied):
+    aside = copied.with_name(f".{copied.name}.keras_omv-old")
+    copied.rename(aside)
+    assert check_folder(copied) == ()
+    assert copied.exists()
+    assert not aside.exists()
 
 
 def test_a_changed_script_is_found(copied):
@@ -196,7 +309,7 @@ def test_another_model_is_found_by_what_it_costs(copied, tmp_path):
 
 def test_a_model_that_breaks_the_firmwares_rules_is_found(copied):
     path = copied / "model.tflite"
-    network = flatbuffer.read(path.read_bytes())
+    network = flatbuffer.read((copied / "model_desktop.tflite").read_bytes())
     place = network.ops[-2].outputs[0]
     collapsed = dataclasses.replace(
         network.tensors[place], scales=np.zeros(1, "float32")

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 import keras_omv as omv
+from keras_omv import verify
 from keras_omv.evaluation import DeviceRun
 from keras_omv.memory_map import memory_map
 from keras_omv.report_page import LARGEST_TABLE, WORST_MISTAKES, page
@@ -158,6 +159,49 @@ def test_a_gap_between_training_and_device_is_a_warning(exported):
     shown = Reader(render(exported, accuracy=accuracy)).text
     assert "View and device agree on 95.0%" in shown
     assert "points apart; at most 0.3 are expected" in shown
+
+
+def test_the_view_is_not_called_training(exported):
+    shown = Reader(render(exported, quantization="calibrated")).text
+    assert "Quantized view the camera's integers, computed in TensorFlow" in shown
+    assert "training graph" not in shown.lower()
+    assert "In training" not in shown
+
+
+def test_the_lead_says_what_computed_the_accuracy(exported):
+    accuracy = exported.report.accuracy
+    assert "computed as the camera computes" in Reader(render(exported)).text
+    litert = dataclasses.replace(accuracy, runtime=verify.LITERT)
+    shown = Reader(render(exported, accuracy=litert)).text
+    assert "computed as the camera computes" not in shown
+    assert "which may differ from the camera by a step" in shown
+
+
+def test_a_camera_with_a_compiler_is_promised_nothing_exact(exported):
+    report = dataclasses.replace(exported.report, board="openmv-n6")
+    shown = Reader(render(dataclasses.replace(exported, report=report))).text
+    assert "estimated; the compiler decides" in shown
+    assert "before compilation, in TFLM" in shown
+    assert "Time of one image" not in shown
+    assert "computed as the camera computes" not in shown
+
+
+def test_ram_on_older_firmware_is_not_called_exact(exported):
+    shown = Reader(render(exported, firmware="4.7.0")).text
+    assert "as firmware 5.0; older ones differ" in shown
+    assert "older ones differ" not in Reader(render(exported)).text
+
+
+def test_the_next_steps_go_by_the_accuracies(exported):
+    accuracy = exported.report.accuracy
+    worse = dataclasses.replace(accuracy.camera, int8=accuracy.camera.int8_clean - 0.1)
+    changed = dataclasses.replace(accuracy, camera=worse, agreement=0.9)
+    steps = Reader(render(exported, accuracy=changed)).text
+    assert "RGB565 costs 10.0 points: train on dataset.map(omv.camera_view" in steps
+    assert "agree less than they should" in steps
+    fine = Reader(render(exported)).text
+    assert "RGB565 costs" not in fine
+    assert "agree less" not in fine
 
 
 def test_many_classes_are_listed_as_pairs(exported):

@@ -354,6 +354,10 @@ def test_a_second_dot_hides_the_labels(tmp_path):
     (found,) = rules.name_violations(tmp_path / "mobilenet_0.35.tflite")
     assert found.rule == "name"
     assert "in 'mobilenet_0.txt', the name up to its first dot" in found.what
+    assert found.severity == "warning"
+    (tmp_path / "mobilenet_0.35.txt").write_text("cat\ndog\n")
+    (found,) = rules.name_violations(tmp_path / "mobilenet_0.35.tflite")
+    assert found.severity == "error"
     assert rules.name_violations(tmp_path / "model.tflite") == ()
 
 
@@ -365,9 +369,25 @@ def test_labels_beside_the_file_must_be_as_many_as_the_classes(tmp_path):
     labels.write_bytes(b"a\nb\n")
     (found,) = rules.name_violations(path, network)
     assert found.what == "labels.txt has 2 labels for 3 classes"
-    (tmp_path / "model.txt").write_bytes(b"a\r\nb\r\nc\r\n")
-    found, _ = rules.name_violations(path, network)
-    assert "model.txt has lines that end with a carriage return" in found.what
+    assert found.severity == "warning"
+    (tmp_path / "model.txt").write_bytes(b"a\r\nb\r\n")
+    found = rules.name_violations(path, network)
+    assert "model.txt has lines that end with a carriage return" in found[0].what
+    assert "model.txt has 2 labels for 3 classes" in found[1].what
+    assert [one.severity for one in found] == ["error", "error", "warning"]
+
+
+def test_labels_of_what_is_no_classifier_are_not_counted_against_it(tmp_path):
+    path = tmp_path / "model.tflite"
+    path.with_suffix(".txt").write_bytes(b"a\nb\n")
+    single = flatbuffer.read(SEP)
+    for network in (
+        one_op("RELU", image(), values(1, 8, 8, 3)),
+        dataclasses.replace(single, outputs=single.outputs * 2),
+    ):
+        (found,) = rules.name_violations(path, network)
+        assert found.what == "model.txt has 2 labels for 3 classes"
+        assert found.severity == "warning"
 
 
 def test_tensors_without_a_name_are_told_by_their_number():

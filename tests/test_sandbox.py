@@ -56,6 +56,24 @@ def test_a_job_that_kills_its_process_takes_no_other_with_it(processes):
     assert told[-1] == (5, 5)
 
 
+@needs_tflm
+@pytest.mark.parametrize("failing", [ABORTING, b"no model at all"])
+def test_the_first_failure_is_the_last_where_that_is_asked(failing):
+    models = [SOUND, failing, *[ABORTING] * 40]
+    jobs = [sandbox.Job(model, (FRAMES,)) for model in models]
+    told = []
+    answers = sandbox.run(
+        jobs,
+        runtime="tflm",
+        stop_on_failure=True,
+        progress=lambda *counts: told.append(counts),
+    )
+    assert answers[0].failure == ""
+    assert answers[1].failure not in ("", sandbox.NOT_RUN)
+    assert answers[-1].failure == sandbox.NOT_RUN
+    assert told[-1][0] < len(jobs)
+
+
 def test_an_input_of_another_shape_is_the_failure_of_its_job():
     jobs = [sandbox.Job(SOUND, (frames,)) for frames in (FRAMES[..., :1], FRAMES)]
     wrong, right = sandbox.run(jobs, runtime="litert")

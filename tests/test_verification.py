@@ -15,7 +15,7 @@ from keras_omv import flatbuffer, sandbox, verify
 from keras_omv.boards import get_board
 from keras_omv.cli import main
 from keras_omv.errors import ModelFileError
-from keras_omv.verification import verify_file, verify_models
+from keras_omv.verification import run_violations, verify_file, verify_models
 
 needs_tflm = pytest.mark.skipif(
     importlib.util.find_spec("tflite_micro") is None,
@@ -33,6 +33,10 @@ def judged(data, board=BOARD, **options):
 
 def rules_of(found):
     return [violation.rule for violation in found.violations]
+
+
+def run_rules(data):
+    return [violation.rule for violation in run_violations(flatbuffer.read(data), data)]
 
 
 @needs_tflm
@@ -77,6 +81,20 @@ def without_weights(model):
             buffer.data = bytes(len(buffer.data))
 
 
+def test_a_file_is_run_on_its_own():
+    note = [] if sandbox.has_tflm() else ["runtime"]
+    assert run_rules(SEP) == note
+    assert run_rules(edited(SEP, without_weights)) == [*note, "answers"]
+
+
+@needs_tflm
+def test_a_file_that_the_runtime_refuses_is_an_error_of_its_run():
+    data = edited(SEP, renamed("SOFTMAX", "SQUARE"))
+    (found,) = run_violations(flatbuffer.read(data), data)
+    assert (found.rule, found.severity) == ("run", "error")
+    assert "tflite_micro did not run it" in found.what
+
+
 def test_a_file_that_answers_the_same_to_everything_does_not_pass():
     found = judged(edited(SEP, without_weights))
     assert not found.passed
@@ -98,11 +116,22 @@ def renamed(old, new):
 
 @pytest.mark.parametrize(
     ("scores", "count", "passes"),
-    [([-90, -90], 12, True), ([-90, -90], 13, False), ([127, -128], 13, True)],
-    ids=["some alike", "hardly alive", "a sure classifier"],
+    [
+        (np.int8([-90, -90]), 12, True),
+        (np.int8([-90, -90]), 13, False),
+        (np.int8([-90, -128]), 13, False),
+        (np.int8([127, -128]), 13, True),
+        (np.uint8([255, 0]), 13, True),
+        (np.float32([1, 0]), 13, True),
+        (np.float32([0.5, 0.5]), 13, False),
+        (np.int8([-128]), 13, True),
+        (np.float32([0]), 13, True),
+        (np.uint8([3]), 13, False),
+    ],
+    ids=str,
 )
 def test_a_network_that_hardly_looks_does_not_pass(monkeypatch, scores, count, passes):
-    answers = np.int8([[[0, place]] for place in range(16)])
+    answers = np.stack([[scores * 0 + place] for place in range(2, 18)])
     answers[:count] = scores
     monkeypatch.setattr(
         sandbox, "run", lambda jobs, **options: [sandbox.Answer((answers,))]
@@ -149,14 +178,36 @@ def test_an_input_that_pixels_do_not_span_passes_only_where_its_range_is_said():
     assert judged(file, input_ranges=[spanned]).passed
 
 
-def test_an_input_that_an_export_pinned_passes_as_its_report_vouches(tmp_path):
-    path = tmp_path / "model.tflite"
-    path.write_bytes(edited(SEP, darker))
-    report = {"files": {path.name: hashlib.sha256(path.read_bytes()).hexdigest()}}
-    (tmp_path / "report.json").write_text(json.dumps(report))
+def write_reported(folder, data, **entries):
+    """A file beside a report of it."""
+    path = folder / "model.tflite"
+    path.write_bytes(data)
+    report = {"files": {path.name: hashlib.sha256(data).hexdigest()}, **entries}
+    (folder / "report.json").write_text(json.dumps(report))
+    return path
+
+
+def test_an_input_is_as_its_report_says(tmp_path):
+    file = edited(SEP, darker)
+    source = flatbuffer.read(file).input
+    zero = int(source.zero_points[0])
+    low, high = ((p - 128 - zero) * float(source.scales[0]) for p in (0, 255))
+    path = write_reported(tmp_path, file, network_input_range=[low, high])
     assert verify_file(path, board=BOARD).passed
-    path.write_bytes(path.read_bytes() + bytes(4))
+    path.write_bytes(file + bytes(4))
     assert not verify_file(path, board=BOARD).passed
+    path = write_reported(tmp_path, SEP, network_input_range=[low, high])
+    assert rules_of(verify_file(path, board=BOARD))[0] == "input pin"
+
+
+@pytest.mark.parametrize(
+    "lie", [None, "0 to 1", [1, 0], [0], [0, "inf"], ["a", "b"], [0, 10**400], {}]
+)
+def test_a_report_of_no_input_range_vouches_for_none(tmp_path, lie):
+    path = write_reported(tmp_path, edited(SEP, darker), network_input_range=lie)
+    assert "input pin" in rules_of(verify_file(path, board=BOARD))
+    path = write_reported(tmp_path, SEP, network_input_range=lie)
+    assert verify_file(path, board=BOARD).passed
 
 
 def test_many_models_are_judged_each_on_its_own():
@@ -193,7 +244,7 @@ def test_the_command_says_what_is_wrong_and_how_to_mend_it(tmp_path, capsys):
     path.write_bytes(with_offset_buffers(SEP))
     assert command(path, "--board", "openmv-h7-plus") == 1
     screen = capsys.readouterr().out
-    for text in ("failed", "error, name:", "error, file: tensor", "mend: rename it"):
+    for text in ("failed", "warning, name:", "error, file: tensor", "mend: rename it"):
         assert text in screen
     assert command(path, "--board", "openmv-h7-plus", "--json") == 1
     content = json.loads(capsys.readouterr().out)
@@ -216,13 +267,38 @@ def test_the_command_takes_another_release_and_an_input_range(capsys):
     assert json.loads(capsys.readouterr().out)["firmware"] == "4.8.1"
 
 
+@pytest.mark.parametrize(
+    "option",
+    [("--board", "openmv-h7"), ("--firmware", "5.0"), ("--input-range", 0, 1)],
+)
+def test_the_command_refuses_options_that_a_folder_has_no_use_for(
+    option, tmp_path, capsys
+):
+    assert command(tmp_path, *option) == 1
+    assert f"Expected {option[0]} only with a .tflite file" in capsys.readouterr().err
+
+
+def test_the_command_refuses_images_for_a_file(tmp_path, capsys):
+    board = ("--board", "openmv-h7-plus")
+    assert command(DATA / "sep.tflite", *board, "--data", tmp_path) == 1
+    assert "Expected --data only with a folder" in capsys.readouterr().err
+
+
 def test_the_command_sends_folders_to_their_report(tmp_path, capsys):
     assert command(tmp_path) == 1
     assert "report.json is missing" in capsys.readouterr().out
     assert command(tmp_path, "--json") == 1
-    assert (
-        "report.json is missing" in json.loads(capsys.readouterr().out)["differences"]
-    )
+    content = json.loads(capsys.readouterr().out)
+    assert "report.json is missing" in content["differences"]
+    assert content["accuracy_measured"] is False
+
+
+def test_the_command_finds_a_folder_that_an_interrupted_export_left_aside(
+    tmp_path, capsys
+):
+    (tmp_path / ".camera.keras_omv-old").mkdir()
+    assert command(tmp_path / "camera") == 1
+    assert "report.json is missing" in capsys.readouterr().out
 
 
 def test_a_verdict_is_plain_data():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from keras_omv import flatbuffer, verify
+from keras_omv.boards import Budget, get_board
 from keras_omv.errors import ExportError
 from keras_omv.network import Network, Op, Tensor
 
@@ -51,6 +52,15 @@ def test_an_operator_that_the_firmware_lacks_is_named():
     network = one_op("GELU", activation("image"), activation("scores"))
     with pytest.raises(ExportError, match="no operator GELU"):
         verify.check_network(network)
+
+
+def test_a_release_is_judged_by_its_own_operators():
+    network = one_op("HARD_SWISH", activation("image"), activation("scores"))
+    verify.check_network(network)
+    verify.check_network(network, board=Budget(ram_bytes=1))
+    old = get_board("openmv-h7-plus", firmware="4.5.5")
+    with pytest.raises(ExportError, match="no operator HARD_SWISH"):
+        verify.check_network(network, board=old)
 
 
 def test_a_dense_layer_quantized_per_channel_is_named():
@@ -113,6 +123,20 @@ def test_a_network_that_tflm_aborts_on_is_an_error_and_not_the_end(scale):
     network = one_op("ADD", *tensors, inputs=(0, 0), activation="NONE")
     with pytest.raises(ExportError, match=r"tflite_micro to run.*died of SIGABRT"):
         verify.run_network(network, np.zeros((1, 4, 4, 3), "uint8"))
+
+
+@needs_tflm
+def test_a_network_that_fails_is_not_tried_on_the_other_images():
+    tensors = activation("image"), activation("sum", scale=0.0)
+    network = one_op("ADD", *tensors, inputs=(0, 0), activation="NONE")
+    told = []
+    with pytest.raises(ExportError, match=r"Received: it died of SIGABRT"):
+        verify.run_network(
+            network,
+            np.zeros((400, 4, 4, 3), "uint8"),
+            progress=lambda done, total: told.append(done),
+        )
+    assert told[-1] < 400
 
 
 @needs_tflm
