@@ -23,12 +23,15 @@ IDENTITIES = frozenset(
 # Of keras.ops; others of a layer's name differ from the layer.
 _OPERATIONS = frozenset({"Add", "Concatenate", "Relu", "Relu6", "Softmax"})
 _AUGMENTATIONS = frozenset({"AugMix", "RandAugment"})
+_CAMERA_VIEW = "keras_omv>CameraView"
 _ACTIVATIONS = frozenset({"linear", "relu", "relu6", "softmax", "sigmoid", "tanh"})
 FUSED_ACTIVATIONS = frozenset({"linear", "relu", "relu6"})
 
 
 def kind_of(call: Call) -> str:
     """The name by which layers.py knows what a call does."""
+    if keras.saving.get_registered_name(type(call.operation)) == _CAMERA_VIEW:
+        return "augmentation"  # The camera has done it already.
     if not type(call.operation).__module__.startswith("keras."):
         return f"custom {call.kind}"
     if not isinstance(call.operation, keras.Layer) and call.kind not in _OPERATIONS:

@@ -8,6 +8,8 @@ and padding joins the convolution behind it.
 import dataclasses
 from typing import Any
 
+import keras
+
 from keras_omv import calls, layers
 from keras_omv.errors import UnsupportedModelError
 from keras_omv.graph import WEIGHTED, Graph, Step
@@ -78,6 +80,7 @@ class _Fuser:
             affine = calls.uniform_affine(call)
             if affine is None:
                 break
+            self._check_shape(call, value)
             scale, offset = scale * affine[0], offset * affine[0] + affine[1]
             taken.append(calls.as_callable(call))
             self._joined.add(call.output)
@@ -89,6 +92,19 @@ class _Fuser:
                 f"pixels are multiplied by {scale}. Invert the images instead."
             )
         return tuple(taken), scale, offset, value
+
+    def _check_shape(self, call: Call, value: int) -> None:
+        """What the camera leaves out must not change the image's size."""
+        if not isinstance(call.operation, keras.Layer):
+            return
+        shape = self._shapes[value]
+        made = call.operation.compute_output_shape((None, *shape))[1:]
+        if tuple(made) != tuple(shape):
+            raise UnsupportedModelError(
+                f"Expected preprocessing that keeps the shape {shape}. Received: "
+                f"{call.name!r} ({call.kind}), which makes {tuple(made)} of it. Next "
+                "step: put it into the dataset, as dataset.map(...)."
+            )
 
     def _emit(self, call: Call) -> None:
         self._check_placed(call)

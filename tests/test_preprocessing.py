@@ -222,3 +222,30 @@ def test_an_image_without_a_known_shape_is_refused_with_the_way_out():
 def test_the_examples_in_the_docstrings_hold():
     names = {"omv": omv, "np": np, "tf": tf}
     assert doctest.testmod(preprocessing, extraglobs=names).failed == 0
+
+
+def model_with_a_view(side):
+    image = keras.Input((side, side, 3))
+    x = omv.CameraView(16)(image)
+    x = keras.layers.Conv2D(4, 3, activation="relu")(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    return keras.Model(image, keras.layers.Dense(2)(x))
+
+
+def test_a_view_in_a_model_is_left_to_the_camera_when_it_is_exported(tmp_path):
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (8, 16, 16, 3)).astype("float32")
+    report = omv.export(
+        model_with_a_view(16),
+        tmp_path / "camera",
+        board="openmv-h7",
+        class_names=["cat", "dog"],
+        representative_data=images,
+        evaluation_data=(images, np.arange(8) % 2),
+    )
+    assert report.accuracy.agreement == 1
+
+
+def test_a_view_that_scales_belongs_into_the_dataset(tmp_path):
+    with pytest.raises(omv.UnsupportedModelError, match=r"put it into the dataset"):
+        omv.estimate(model_with_a_view(48))

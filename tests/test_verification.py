@@ -286,7 +286,7 @@ def test_the_command_refuses_images_for_a_file(tmp_path, capsys):
 
 def test_the_command_sends_folders_to_their_report(tmp_path, capsys):
     assert command(tmp_path) == 1
-    assert "report.json is missing" in capsys.readouterr().out
+    assert "which has no report.json" in capsys.readouterr().err
     assert command(tmp_path, "--json") == 1
     content = json.loads(capsys.readouterr().out)
     assert "report.json is missing" in content["differences"]
@@ -298,7 +298,7 @@ def test_the_command_finds_a_folder_that_an_interrupted_export_left_aside(
 ):
     (tmp_path / ".camera.keras_omv-old").mkdir()
     assert command(tmp_path / "camera") == 1
-    assert "report.json is missing" in capsys.readouterr().out
+    assert "which has no report.json" in capsys.readouterr().err
 
 
 def test_a_verdict_is_plain_data():
