@@ -287,9 +287,10 @@ def test_the_command_refuses_images_for_a_file(tmp_path, capsys):
 def test_the_command_sends_folders_to_their_report(tmp_path, capsys):
     assert command(tmp_path) == 1
     assert "which has no report.json" in capsys.readouterr().err
+    (tmp_path / "report.json").write_text("{}")
     assert command(tmp_path, "--json") == 1
     content = json.loads(capsys.readouterr().out)
-    assert "report.json is missing" in content["differences"]
+    assert "model.tflite is missing" in content["differences"]
     assert content["accuracy_measured"] is False
 
 
