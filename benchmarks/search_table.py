@@ -22,6 +22,7 @@ import tensorflow as tf
 import keras_omv as omv
 from keras_omv.accuracy import int8_accuracy
 from keras_omv.images import ImageData, load_image_folder
+from keras_omv.mobilenet import model_of_levers
 from keras_omv.recipe import Recipe, training_batches
 
 TABLE = pathlib.Path(__file__).parent / "data" / "search_table.jsonl"
@@ -56,13 +57,7 @@ def train_point(data: ImageData, point: omv.Point) -> dict[str, object]:
     """Trains one point; returns its row."""
     levers = point.levers
     keras.utils.set_random_seed(SEED)
-    model = omv.MobileNetV2(
-        (levers.resolution, levers.resolution, CHANNELS),
-        CLASSES,
-        alpha=levers.alpha,
-        head_channels=levers.head_channels,
-        depth=levers.depth,
-    )
+    model = model_of_levers(levers)
     recipe = Recipe(epochs=EPOCHS, batch_size=BATCH_SIZE, seed=SEED)
     images = data.train_images, data.train_labels
     dataset = training_batches(tf.data.Dataset.from_tensor_slices(images), recipe)

@@ -71,27 +71,18 @@ def layer_affine(layer: Any) -> tuple[np.ndarray, np.ndarray]:
     """What a layer that scales and shifts each channel does at inference.
 
     Args:
-        layer: A `Rescaling`, `Normalization` or `BatchNormalization`.
+        layer: A `Rescaling` or a `Normalization`.
 
     Returns:
         Float32 arrays scale and offset, of one value or one for each channel.
     """
-    kind = type(layer).__name__
-    if kind == "Rescaling":
+    if type(layer).__name__ == "Rescaling":
         return _flat(layer.scale), _flat(layer.offset)
-    if kind == "Normalization":
-        mean, deviation = _flat(layer.mean), np.sqrt(_flat(layer.variance))
-        if layer.invert:
-            return _unify(deviation), _unify(mean)
-        deviation = np.maximum(deviation, np.float32(keras.config.epsilon()))
-        return _unify(1 / deviation), _unify(-mean / deviation)
-    scale = 1 / np.sqrt(_flat(layer.moving_variance) + np.float32(layer.epsilon))
-    if layer.gamma is not None:
-        scale = scale * _flat(layer.gamma)
-    offset = -_flat(layer.moving_mean) * scale
-    if layer.beta is not None:
-        offset = offset + _flat(layer.beta)
-    return scale, offset
+    mean, deviation = _flat(layer.mean), np.sqrt(_flat(layer.variance))
+    if layer.invert:
+        return _unify(deviation), _unify(mean)
+    deviation = np.maximum(deviation, np.float32(keras.config.epsilon()))
+    return _unify(1 / deviation), _unify(-mean / deviation)
 
 
 def relu_name(call: Call) -> str | None:

@@ -80,6 +80,17 @@ def MobileNetV2(  # noqa: N802  (named as keras.applications names its models)
     return keras.Model(image, x, name=name or f"mobilenetv2_a{width}_r{input_shape[0]}")
 
 
+def model_of_levers(levers: Levers) -> Any:
+    """The `MobileNetV2` of some levers, with random weights."""
+    return MobileNetV2(
+        (levers.resolution, levers.resolution, levers.channels),
+        levers.classes,
+        alpha=levers.alpha,
+        head_channels=levers.head_channels,
+        depth=levers.depth,
+    )
+
+
 class _Layers:
     """The layers that repeat, with their batch normalizations."""
 

@@ -20,7 +20,7 @@ from keras_omv.callbacks import (
     QuantizationAwareTraining,
 )
 from keras_omv.images import ImageData
-from keras_omv.mobilenet import MobileNetV2
+from keras_omv.mobilenet import model_of_levers
 from keras_omv.recipe import (
     Recipe,
     compile_model,
@@ -60,13 +60,7 @@ def train(
     """
     recipe = recipe or Recipe()
     keras.utils.set_random_seed(recipe.seed)
-    model = MobileNetV2(
-        (levers.resolution, levers.resolution, levers.channels),
-        levers.classes,
-        alpha=levers.alpha,
-        head_channels=levers.head_channels,
-        depth=levers.depth,
-    )
+    model = model_of_levers(levers)
     images = (data.train_images, data.train_labels)
     dataset = training_batches(tf.data.Dataset.from_tensor_slices(images), recipe)
     steps = int(dataset.cardinality())

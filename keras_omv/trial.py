@@ -16,7 +16,7 @@ from keras_omv.accuracy import device_classes
 from keras_omv.callbacks import Pruning, QuantizationAwareTraining
 from keras_omv.errors import TrainingDivergedError
 from keras_omv.feeds import Images
-from keras_omv.mobilenet import MobileNetV2
+from keras_omv.mobilenet import model_of_levers
 from keras_omv.proposals import AUGMENTATIONS, Proposal
 from keras_omv.recipe import (
     Recipe,
@@ -106,15 +106,8 @@ def build(proposal: Proposal, recipe: Recipe, *, images: int) -> Any:
         recipe: How it is to be trained.
         images: How many training images there are.
     """
-    levers = proposal.point.levers
     keras.utils.set_random_seed(recipe.seed)
-    model = MobileNetV2(
-        (levers.resolution, levers.resolution, levers.channels),
-        levers.classes,
-        alpha=levers.alpha,
-        head_channels=levers.head_channels,
-        depth=levers.depth,
-    )
+    model = model_of_levers(proposal.point.levers)
     compile_model(model, recipe, steps_per_epoch(images, recipe))
     return model
 

@@ -258,8 +258,6 @@ def test_rescaling_and_augmentation_at_the_input_become_its_scale(
         layers.Normalization(
             mean=[0.1, 0.2, 0.3], variance=[1.0, 2.0, 3.0], invert=True
         ),
-        layers.BatchNormalization(scale=False),
-        layers.BatchNormalization(center=False),
     ],
 )
 def test_scale_and_offset_of_a_layer_are_what_it_computes(layer):
