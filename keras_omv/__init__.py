@@ -23,7 +23,7 @@ Rooms, from the ground up; imports point downward only:
 - report_again, report_check: the proof, checked.
 - callbacks, progress, recipe, training: what users add to fit; the default recipe.
 - proposals, forecast, oracles, results, project, interruptions: a search's parts.
-- feeds, trial, starting, runner, tuner, search_progress: a search that trains.
+- feeds, sources, trial, starting, runner, tuner, search_progress: a search that trains.
 - screens, terminal, commands, making, search_command, verify_command, cli: the shell.
 
 The names below are loaded when they are first used, so that the rooms without

@@ -8,7 +8,7 @@ from keras_omv import flatbuffer
 from keras_omv.architecture import Levers, network_of_levers
 from keras_omv.boards import Board, Budget, as_board
 from keras_omv.cost import Cost, cost_of
-from keras_omv.errors import ExportError, ModelFileError, UnsupportedModelError
+from keras_omv.errors import ExportError, UnsupportedModelError
 from keras_omv.firmware import firmware_problems, will_not_load
 from keras_omv.network import Network
 from keras_omv.screening import cost_of_levers
@@ -164,13 +164,7 @@ def load_model(path: str | os.PathLike[str]) -> Any:
 def _examine_file(
     path: pathlib.Path, board: Board | Budget | None
 ) -> tuple[Cost, Network]:
-    if not path.is_file():
-        state = "is no file" if path.exists() else "does not exist"
-        raise ModelFileError(
-            f"Expected the path of a .tflite file. Received: {str(path)!r}, which "
-            f"{state}. Next step: check the path; omv.export writes such a file."
-        )
-    data = path.read_bytes()
+    data = flatbuffer.read_bytes(path)
     network = flatbuffer.read(data)
     if isinstance(board, Board):
         problems = firmware_problems(

@@ -21,6 +21,7 @@ from ai_edge_litert import schema_py_generated as schema
 from keras_omv.network import Network, Op, Tensor
 from keras_omv.reader import FILE_IDENTIFIER, SCHEMA_VERSION
 from keras_omv.reader import read as read
+from keras_omv.reader import read_bytes as read_bytes
 
 # Of weights: `force_align: 16` of the schema's Buffer.data. The firmware maps a file
 # from ROMFS as it lies there, so that weights keep the alignment they have in the file.

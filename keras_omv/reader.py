@@ -7,6 +7,7 @@ schema.fbs, version 3 (google-ai-edge/LiteRT, tflite/converter/schema).
 """
 
 import math
+import pathlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,6 +28,21 @@ _OFFLINE_PLAN = "OfflineMemoryAllocation"
 _DTYPE_NAMES = {
     code: name.lower() for code, name in enum_names(schema.TensorType).items()
 }
+
+
+def read_bytes(path: pathlib.Path) -> bytes:
+    """What a .tflite file holds, not yet looked at.
+
+    Raises:
+        ModelFileError: If there is no such file.
+    """
+    if not path.is_file():
+        state = "is no file" if path.exists() else "does not exist"
+        raise ModelFileError(
+            f"Expected the path of a .tflite file. Received: {str(path)!r}, which "
+            f"{state}. Next step: check the path; omv.export writes such a file."
+        )
+    return path.read_bytes()
 
 
 def read(data: bytes) -> Network:

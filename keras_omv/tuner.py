@@ -16,7 +16,7 @@ from keras_omv import trial as trials
 from keras_omv.boards import Board, Budget, as_board
 from keras_omv.errors import SearchError
 from keras_omv.exporter import export
-from keras_omv.feeds import Images, class_names_of, make_feeds
+from keras_omv.feeds import Images
 from keras_omv.interruptions import (
     StoppedError,
     full_disk,
@@ -32,6 +32,7 @@ from keras_omv.proposals import COSTS, SearchSpace, points_that_fit
 from keras_omv.recipe import Recipe
 from keras_omv.results import TrialResult, pareto
 from keras_omv.runner import Runner
+from keras_omv.sources import class_names_of, make_feeds
 from keras_omv.space import ALPHAS
 from keras_omv.trained import adopt
 

@@ -14,7 +14,7 @@ from keras_omv import flatbuffer, sandbox
 from keras_omv.boards import Board, get_board
 from keras_omv.cost import Cost, cost_of
 from keras_omv.deploy import REPORT_FILE
-from keras_omv.errors import ModelFileError, UnsupportedModelError
+from keras_omv.errors import UnsupportedModelError
 from keras_omv.firmware import Violation
 from keras_omv.frames import probe_inputs
 from keras_omv.network import Network
@@ -91,13 +91,7 @@ def verify_file(
     True
     """
     path = pathlib.Path(path)
-    if not path.is_file():
-        state = "is no file" if path.exists() else "does not exist"
-        raise ModelFileError(
-            f"Expected the path of a .tflite file. Received: {str(path)!r}, which "
-            f"{state}. Next step: check the path; omv.export writes such a file."
-        )
-    data = path.read_bytes()
+    data = flatbuffer.read_bytes(path)
     board = get_board(board) if isinstance(board, str) else board
     ranges: Sequence[tuple[float, float]] = USUAL_INPUT_RANGES
     if input_range is not None:

@@ -5,6 +5,7 @@ import os
 # Before TensorFlow is imported: its banners are not ours to test.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import camera_runtime
 import pytest
 
 
@@ -14,3 +15,16 @@ def seed():
     import keras
 
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(scope="session")
+def micropython(pytestconfig, tmp_path_factory):
+    """The command that runs MicroPython."""
+    cache = getattr(pytestconfig, "cache", None)  # absent under -p no:cacheprovider
+    folder = (cache.mkdir if cache else tmp_path_factory.mktemp)("micropython")
+    try:
+        return camera_runtime.micropython_command(folder)
+    except camera_runtime.UnavailableError as error:
+        if os.environ.get("CI"):
+            pytest.fail(f"CI must run MicroPython: {error}")
+        pytest.skip(f"no MicroPython: {error}")

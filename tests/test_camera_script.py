@@ -58,18 +58,6 @@ class Run(NamedTuple):
         return [name for name, *_ in self.events].index(event)
 
 
-@pytest.fixture(scope="session")
-def micropython(pytestconfig, tmp_path_factory):
-    cache = getattr(pytestconfig, "cache", None)  # absent under -p no:cacheprovider
-    folder = (cache.mkdir if cache else tmp_path_factory.mktemp)("micropython")
-    try:
-        return camera_runtime.micropython_command(folder)
-    except camera_runtime.UnavailableError as error:
-        if os.environ.get("CI"):
-            pytest.fail(f"CI must run main.py under MicroPython: {error}")
-        pytest.skip(f"no MicroPython: {error}")
-
-
 @pytest.fixture
 def camera(tmp_path, micropython):
     """Return a function that puts files on a camera and runs main.py there."""

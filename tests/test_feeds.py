@@ -8,7 +8,8 @@ from PIL import Image
 
 from keras_omv import camera, feeds
 from keras_omv.errors import DatasetError
-from keras_omv.feeds import Feed, FolderFeed, class_names_of, make_feeds
+from keras_omv.feeds import Feed
+from keras_omv.sources import FolderFeed, class_names_of, make_feeds
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (10, 40, 60, 3), dtype=np.uint8)

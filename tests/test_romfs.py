@@ -1,10 +1,8 @@
 """ROMFS images: written, read, and mounted by MicroPython itself."""
 
 import doctest
-import os
 import subprocess
 
-import camera_runtime
 import hypothesis
 import hypothesis.strategies as st
 import mutants
@@ -66,18 +64,6 @@ def is_tree(files):
 
 
 trees = st.dictionaries(paths, st.binary(max_size=300), max_size=8).filter(is_tree)
-
-
-@pytest.fixture(scope="module")
-def micropython(pytestconfig, tmp_path_factory):
-    cache = getattr(pytestconfig, "cache", None)  # absent under -p no:cacheprovider
-    folder = (cache.mkdir if cache else tmp_path_factory.mktemp)("micropython")
-    try:
-        return camera_runtime.micropython_command(folder)
-    except camera_runtime.UnavailableError as error:
-        if os.environ.get("CI"):
-            pytest.fail(f"CI must mount images under MicroPython: {error}")
-        pytest.skip(f"no MicroPython: {error}")
 
 
 @pytest.fixture
