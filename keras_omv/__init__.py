@@ -21,7 +21,8 @@ Rooms, from the ground up; imports point downward only:
 - scripts, folder_swap, romfs, deploy, estimation, exporter: the camera folder.
 - candidates, report, memory_map, report_page: what ships, with proof.
 - report_again, report_check: the proof, checked.
-- callbacks, progress, recipe, training: what users add to fit; the default recipe.
+- qat, pruners, callbacks: what users add to fit.
+- progress, recipe, training: the default recipe.
 - proposals, forecast, oracles, results, project, interruptions: a search's parts.
 - feeds, sources, trial, starting, runner, tuner, search_progress: a search that trains.
 - screens, terminal, commands, making, search_command, verify_command, cli: the shell.
@@ -54,8 +55,8 @@ _HOMES = {
     "PixelQuantize": "quantization",
     "Point": "space",
     "PolynomialDecay": "pruning",
-    "Pruning": "callbacks",
-    "QuantizationAwareTraining": "callbacks",
+    "Pruning": "pruners",
+    "QuantizationAwareTraining": "qat",
     "Recipe": "recipe",
     "SearchError": "errors",
     "TrainingDivergedError": "errors",

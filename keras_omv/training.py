@@ -13,14 +13,11 @@ import tensorflow as tf
 
 from keras_omv.architecture import Levers
 from keras_omv.boards import Board, Budget
-from keras_omv.callbacks import (
-    BudgetMonitor,
-    OpenMVExport,
-    Pruning,
-    QuantizationAwareTraining,
-)
+from keras_omv.callbacks import BudgetMonitor, OpenMVExport
 from keras_omv.images import ImageData
 from keras_omv.mobilenet import model_of_levers
+from keras_omv.pruners import Pruning
+from keras_omv.qat import QuantizationAwareTraining
 from keras_omv.recipe import (
     Recipe,
     compile_model,

@@ -13,11 +13,12 @@ import keras
 import numpy as np
 
 from keras_omv.accuracy import device_classes
-from keras_omv.callbacks import Pruning, QuantizationAwareTraining
 from keras_omv.errors import TrainingDivergedError
 from keras_omv.feeds import Images
 from keras_omv.mobilenet import model_of_levers
 from keras_omv.proposals import AUGMENTATIONS, Proposal
+from keras_omv.pruners import Pruning
+from keras_omv.qat import QuantizationAwareTraining
 from keras_omv.recipe import (
     Recipe,
     compile_model,
