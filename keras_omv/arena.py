@@ -179,9 +179,9 @@ def buffer_requests(
         network: The network.
         scratch: The scratch sizes of each operation.
     """
-    lifetimes = _lifetimes(network)
+    alive = lifetimes(network)
     requests = [
-        Request(tensor.name, align(tensor.size_bytes), *lifetimes.get(index, (-2, -2)))
+        Request(tensor.name, align(tensor.size_bytes), *alive.get(index, (-2, -2)))
         for index, tensor in enumerate(network.tensors)
         if tensor.data is None and tensor.size_bytes
     ]
@@ -229,7 +229,8 @@ def _first_gap(placed: list[Buffer], request: Request) -> int:
     return offset
 
 
-def _lifetimes(network: Network) -> dict[int, tuple[int, int]]:
+def lifetimes(network: Network) -> dict[int, tuple[int, int]]:
+    """Return the first and last operation of each activation, by the tensor's index."""
     first = dict.fromkeys(network.inputs, -1)
     last = dict.fromkeys(network.inputs, -1)
     for index, op in enumerate(network.ops):

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from keras_omv.builder import ACTIVATIONS, NetworkBuilder, convolution_options
+from keras_omv.compaction import compact
 from keras_omv.errors import TrainingDivergedError
 from keras_omv.folding import integer_weights
 from keras_omv.graph import FIXED, Step
@@ -27,11 +28,13 @@ from keras_omv.view import QuantizedView
 _FIXED_KINDS = {"softmax": "SOFTMAX", "sigmoid": "LOGISTIC", "tanh": "TANH"}
 
 
-def lower(view: QuantizedView) -> Network:
+def lower(view: QuantizedView, *, compacted: bool = True) -> Network:
     """Makes the int8 network of a view.
 
     Args:
         view: A view whose ranges have been trained or calibrated.
+        compacted: Whether channels that are always zero are left out. Defaults to
+            `True`.
 
     Returns:
         The network: every tensor int8, biases int32, input pinned to the
@@ -41,7 +44,8 @@ def lower(view: QuantizedView) -> Network:
     Raises:
         TrainingDivergedError: If a weight or a range is not a finite number.
     """
-    return _Lowering(view).network()
+    network = _Lowering(view).network()
+    return compact(network) if compacted else network
 
 
 class _Lowering:

@@ -101,6 +101,13 @@ class Moments(NamedTuple):
     variance: np.ndarray
 
 
+def clipped(moments: Moments, low: float, high: float) -> Moments:
+    """What normally distributed values pass on through a clip, such as ReLU6's."""
+    deviation = np.sqrt(moments.variance)
+    values = np.clip(np.outer(_NORMAL, deviation) + moments.mean, low, high)
+    return Moments(values.mean(axis=0), values.var(axis=0))
+
+
 class TrainedChannels:
     """The channels of a trained `omv.MobileNetV2`.
 
@@ -150,10 +157,7 @@ class TrainedChannels:
 
     def rectified_moments(self, name: str) -> Moments:
         """After the ReLU6 of a convolution."""
-        linear = self._linear_moments(name)
-        deviation = np.sqrt(linear.variance)
-        values = np.clip(np.outer(_NORMAL, deviation) + linear.mean, 0.0, 6.0)
-        return Moments(values.mean(axis=0), values.var(axis=0))
+        return clipped(self._linear_moments(name), 0.0, 6.0)
 
     def _linear_moments(self, name: str) -> Moments:
         norm = self._model.get_layer(f"{name}_bn")

@@ -137,41 +137,33 @@ def sparsity_of(kernels: Iterable[Any]) -> float:
 
 
 class Masks:
-    """Which weights stay, kept in variables and applied in one call.
+    """Which values of some variables stay, kept in variables and applied in one call.
 
     Args:
-        kernels: The variables to prune. Weights that are zero already stay zero.
+        variables: What is masked; all of it stays at first.
     """
 
-    def __init__(self, kernels: list[Any]) -> None:
-        self._kernels = kernels
-        self._masks = [
-            tf.Variable(tf.cast(tf.not_equal(kernel, 0.0), kernel.dtype))
-            for kernel in kernels
-        ]
+    def __init__(self, variables: list[Any]) -> None:
+        self._variables = variables
+        self._masks = [tf.Variable(tf.ones(v.shape, v.dtype)) for v in variables]
         self._apply = tf.function(self._multiply, autograph=False)
 
-    def prune(self, sparsity: float) -> None:
-        """Makes the smallest weights of each kernel zero.
-
-        Args:
-            sparsity: Share of zeros of each kernel, rounded to whole weights.
-        """
-        for kernel, mask in zip(self._kernels, self._masks, strict=True):
-            mask.assign(_largest(np.asarray(kernel), sparsity))
-        self.apply()
+    def assign(self, masks: Iterable[np.ndarray]) -> None:
+        """Sets the masks: true, or 1, for each value that stays."""
+        for variable, mask in zip(self._masks, masks, strict=True):
+            variable.assign(tf.cast(mask, variable.dtype))
 
     def apply(self) -> None:
         """Puts zeros back where an optimizer's step moved them."""
         self._apply()
 
     def _multiply(self) -> None:
-        for kernel, mask in zip(self._kernels, self._masks, strict=True):
-            kernel.assign(kernel * mask)
+        for variable, mask in zip(self._variables, self._masks, strict=True):
+            variable.assign(variable * mask)
 
 
-def _largest(weights: np.ndarray, sparsity: float) -> np.ndarray:
-    """1 for the weights that stay, 0 for exactly `sparsity` of them."""
+def largest(weights: np.ndarray, sparsity: float) -> np.ndarray:
+    """1 for the weights that stay, 0 for exactly `sparsity` of them, the smallest."""
     zeros = round(sparsity * weights.size)
     mask = np.ones(weights.size, weights.dtype)
     if zeros:

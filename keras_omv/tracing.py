@@ -219,7 +219,10 @@ class _Tracer:
                     f"{prefix + waiting[0][0][0]!r} depends on another value."
                 )
             pending = waiting
-        return known[_only(config["output_layers"], model)]
+        name, node, tensor = _only(config["output_layers"], model)
+        # Keras counts the calls of a nested Functional model from 1 here alone.
+        is_known = (name, node, tensor) in known
+        return known[name, node if is_known else node - 1, tensor]
 
     def _call(
         self,

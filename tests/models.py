@@ -333,6 +333,14 @@ def nested_twice():
 
 
 @_named
+def functional_at_the_end():
+    inner = image()
+    body = keras.Model(inner, scores(conv(inner, 4, strides=2)), name="body")
+    x = image()
+    return keras.Model(x, body(rescaled(x))), BYTES
+
+
+@_named
 def cut_from_a_larger_model():
     x = image()
     y = layers.Conv2D(6, 3, activation="relu", name="kept")(x)
