@@ -1,9 +1,4 @@
-"""Layers that round activations and pixels to int8 steps during training.
-
-The gradient of rounding is taken as 1 inside an activation's range (straight-through
-estimator, Bengio et al. 2013, arXiv:1308.3432), as in Jacob et al. 2018
-(arXiv:1712.05877).
-"""
+"""Layers that round activations and pixels to int8 steps during training."""
 
 from typing import Any
 
@@ -11,23 +6,17 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_omv.averaging import ActivationRange, check_momentum, kept_share
 from keras_omv.scales import (
     INT8_MIN,
     Quantization,
-    activation_quantization,
     pixel_quantization,
     pixel_zero_point,
-    range_quantization,
 )
-
-# The narrowest activation range. TFLM aborts where a scale underflows.
-MINIMUM_RANGE = 1e-3
-# In steps: more than float32 errs about a half, less than means of windows differ.
-_HALF_MARGIN = 1e-3
 
 
 @keras.saving.register_keras_serializable(package="keras_omv")
-class FakeQuantize(keras.layers.Layer):
+class FakeQuantize(keras.layers.Layer, ActivationRange):
     """Rounds an activation to 256 levels over a range that training learns.
 
     In training steps the range follows the extremes of the batches: their mean at
@@ -53,11 +42,7 @@ class FakeQuantize(keras.layers.Layer):
 
     def __init__(self, *, momentum: float = 0.99, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if not 0 <= momentum < 1:
-            raise ValueError(
-                "Invalid value received for argument `momentum`. Expected a number "
-                f"in [0, 1). Received: momentum={momentum}"
-            )
+        check_momentum(momentum)
         self.momentum = momentum
 
     def build(self, input_shape: Any) -> None:
@@ -74,56 +59,10 @@ class FakeQuantize(keras.layers.Layer):
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         if training:
-            self._follow(inputs)
+            keep = kept_share(self.observations, self.frozen, self.momentum)
+            self.follow(inputs, keep)
+            self.observations.assign_add(1.0)
         return self.round(inputs)
-
-    def round(self, inputs: Any) -> Any:
-        """Rounds to the 256 levels of the range as it is."""
-        return tf.quantization.fake_quant_with_min_max_vars(
-            inputs, self.minimum, self._high()
-        )
-
-    def round_average(self, inputs: Any) -> Any:
-        """Rounds as AVERAGE_POOL_2D does: a half moves away from the int8 0."""
-        scale = (self._high() - self.minimum) / 255.0
-        zero_point = tf.floor(0.5 - self.minimum / scale) + float(INT8_MIN)
-        halves = tf.sign(inputs + zero_point * scale) * (_HALF_MARGIN * scale)
-        return self.round(inputs + halves)
-
-    def _high(self) -> Any:
-        return tf.maximum(self.maximum, self.minimum + MINIMUM_RANGE)
-
-    def quantization_tensors(self) -> Quantization:
-        """Scale and zero point of the range as it is, for use in a graph."""
-        return range_quantization(tf.convert_to_tensor(self.minimum), self._high())
-
-    def widen(self, inputs: Any) -> None:
-        """Takes the extremes of a calibration batch into the range."""
-        low, high = _extremes(inputs)
-        self.minimum.assign(tf.minimum(self.minimum, low))
-        self.maximum.assign(tf.maximum(self.maximum, high))
-
-    def _follow(self, inputs: Any) -> None:
-        """Moves the range towards the extremes of a training batch."""
-        low, high = _extremes(inputs)
-        seen = tf.convert_to_tensor(self.observations)
-        keep = tf.minimum(self.momentum, seen / (seen + 1.0))
-        keep = tf.where(self.frozen > 0, 1.0, keep)
-        self.minimum.assign(keep * self.minimum + (1.0 - keep) * low)
-        self.maximum.assign(keep * self.maximum + (1.0 - keep) * high)
-        self.observations.assign_add(1.0)
-
-    @property
-    def range(self) -> tuple[float, float]:
-        """The range (low, high) as it is used, in the activation's unit."""
-        low = self.minimum.numpy()
-        high = np.maximum(self.maximum.numpy(), low + np.float32(MINIMUM_RANGE))
-        return float(low), float(high)
-
-    @property
-    def quantization(self) -> tuple[np.float32, int]:
-        """Scale and zero point of the range as it is used."""
-        return activation_quantization(*self.range)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape
@@ -255,11 +194,3 @@ class PixelQuantize(keras.layers.Layer):
             "offset": self.offset,
         }
         return {**super().get_config(), **config}
-
-
-def _extremes(inputs: Any) -> tuple[Any, Any]:
-    """The smallest and largest value, with zero among them."""
-    return (
-        tf.minimum(tf.reduce_min(inputs), 0.0),
-        tf.maximum(tf.reduce_max(inputs), 0.0),
-    )

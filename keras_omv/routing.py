@@ -8,18 +8,41 @@ method. Nothing else of the model changes: not its layers, its weights or what
 import logging
 from typing import Any
 
+from keras_omv.distillation import Distillation
 from keras_omv.view import QuantizedView
 
 _LOGGER = logging.getLogger(__name__)
 
 
-def route(model: Any, view: QuantizedView) -> None:
-    """Makes a model compute through a view."""
+def route(
+    model: Any, view: QuantizedView, distillation: Distillation | None = None
+) -> None:
+    """Makes a model compute through a view.
+
+    Args:
+        model: A compiled model.
+        view: Of the model.
+        distillation: A loss that is added to the model's own in training steps.
+    """
+    added: list[Any] = []  # Of the step that runs, or is traced.
 
     def call(inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        return view(inputs, training=bool(training))
+        added.clear()
+        if not training:
+            return view(inputs)
+        x = view.preprocess(inputs)
+        scores = view.train(x)
+        if distillation is not None:
+            added.append(distillation(view.images_of(x), scores))
+        return scores
+
+    def compute_loss(*args: Any, **kwargs: Any) -> Any:
+        loss = type(model).compute_loss(model, *args, **kwargs)
+        return loss + added.pop() if added else loss
 
     model.call = call
+    # Functional models have no add_loss.
+    model.compute_loss = compute_loss
     _retrace(model)
     _LOGGER.info("Training continues with int8 fake quantization.")
 
@@ -28,6 +51,7 @@ def unroute(model: Any) -> None:
     """Makes a model plain again."""
     if "call" in vars(model):
         del model.call
+        del model.compute_loss
         _retrace(model)
 
 

@@ -6,23 +6,29 @@ go through it, so what is trained is what is shipped. Training rounds in float32
 which has gradients; inference computes what the camera computes (inference.py).
 """
 
+import dataclasses
 import functools
 import inspect
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_omv.averaging import MovingAverage, ViewRange
 from keras_omv.errors import DatasetError
 from keras_omv.fusion import build_graph
 from keras_omv.graph import FIXED, PASSING, WEIGHTED, Graph, Step
 from keras_omv.inference import FIXED_QUANTIZATIONS, IntegerInference, apply_kernel
-from keras_omv.quantization import FakeQuantize, PixelQuantize
+from keras_omv.normalization import (
+    BatchStatistics,
+    StatisticsStep,
+    can_normalize,
+)
+from keras_omv.quantization import PixelQuantize
 from keras_omv.scales import Quantization, fake_quantize_kernel, kernel_axes
 
-Mode = Literal["train", "calibrate"]
 _FINAL = {
     "softmax": keras.ops.softmax,
     "sigmoid": keras.ops.sigmoid,
@@ -33,6 +39,20 @@ _ACTIVATIONS = {
     "relu": tf.nn.relu,
     "relu6": tf.nn.relu6,
 }
+_LIMITS = {"relu": float("inf"), "relu6": 6.0}
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class _Training:
+    """What a training step moves; a calibrating one has none.
+
+    Attributes:
+        keep: The share of the old ranges that stays.
+        statistics: Of batch normalizations.
+    """
+
+    keep: Any
+    statistics: StatisticsStep
 
 
 class QuantizedView:
@@ -43,7 +63,8 @@ class QuantizedView:
         input_range: The values `(low, high)` that pixels 0 and 255 have where
             they enter the model. Defaults to `None`: (0, 255) where the model
             rescales its input itself, else taken from the first batch.
-        momentum: Of the activation ranges, see `FakeQuantize`.
+        momentum: Of the activation ranges, see `FakeQuantize`, and of batch
+            statistics while they are estimated.
 
     Raises:
         UnsupportedModelError: If the model cannot run on the camera.
@@ -66,7 +87,9 @@ class QuantizedView:
     ) -> None:
         self.graph: Graph = build_graph(model)
         self.owners = self.graph.range_owners()
-        self.quantizers = self._make_quantizers(momentum)
+        self.quantizers = self._make_quantizers()
+        self.averaging = MovingAverage(momentum)
+        self.statistics = BatchStatistics(momentum)
         rescales = (self.graph.input_scale, self.graph.input_offset) != (1.0, 0.0)
         if input_range is None and rescales:
             input_range = (0, 255)
@@ -89,7 +112,7 @@ class QuantizedView:
         Returns:
             Shape `(batch, classes)`.
         """
-        return self._run(inputs, "train") if training else self._infer(inputs)
+        return self.train(self.preprocess(inputs)) if training else self._infer(inputs)
 
     def predict(self, images: np.ndarray, *, batch_size: int = 64) -> np.ndarray:
         """The camera's output for many images, quicker from the second time on.
@@ -141,7 +164,7 @@ class QuantizedView:
 
     @functools.cached_property
     def _calibrating(self) -> Any:
-        return self._traced(lambda x: self._run(x, "calibrate"))
+        return self._traced(self._calibrate)
 
     def _traced(self, function: Any) -> Any:
         batch = tf.TensorSpec((None, *self.graph.input_shape), tf.float32)
@@ -165,14 +188,14 @@ class QuantizedView:
 
     def reset_ranges(self) -> None:
         """Forgets the ranges, as before the first observation."""
-        for quantizer in self.quantizers.values():
-            for variable in quantizer.variables:
-                variable.assign(0.0)
+        self.averaging.restart()
+        self.averaging.frozen.assign(False)
+        self.set_ranges(dict.fromkeys(self.quantizers, (0.0, 0.0)))
 
     def freeze(self, frozen: bool = True) -> None:
-        """Keeps the ranges as they are during training, or lets them move."""
-        for quantizer in self.quantizers.values():
-            quantizer.frozen.assign(float(frozen))
+        """Keeps ranges and batch statistics during training, or lets them move."""
+        self.statistics.freeze(frozen)
+        self.averaging.frozen.assign(frozen)
 
     def get_ranges(self) -> dict[int, tuple[float, float]]:
         """The ranges as they are used, by the number of the value."""
@@ -193,26 +216,49 @@ class QuantizedView:
                 found[step.output] = FIXED_QUANTIZATIONS[step.kind]
         return {value: found[owner] for value, owner in self.owners.items()}
 
-    def _make_quantizers(self, momentum: float) -> dict[int, FakeQuantize]:
+    def _make_quantizers(self) -> dict[int, ViewRange]:
         fixed = {step.output for step in self.graph.steps if step.kind in FIXED}
         fixed.add(self.graph.input_value)
-        quantizers = {}
-        for value in sorted(set(self.owners.values()) - fixed):
-            quantizers[value] = FakeQuantize(momentum=momentum)
-            quantizers[value].build(None)
-        return quantizers
+        values = sorted(set(self.owners.values()) - fixed)
+        return {value: ViewRange() for value in values}
 
     def _infer(self, inputs: Any) -> Any:
         run = IntegerInference(self.graph, self.quantizations())
         return run(self.pixels.steps(self._preprocessed(inputs, training=False)))
 
-    def _run(self, inputs: Any, mode: Mode) -> Any:
-        x = self._preprocessed(inputs, training=mode == "train")
+    def preprocess(self, inputs: Any) -> Any:
+        """Images as they enter the network in training: augmented and rescaled.
+
+        Args:
+            inputs: Shape `(batch, height, width, channels)`, as for the model.
+        """
+        return self._preprocessed(inputs, training=True)
+
+    def images_of(self, x: Any) -> Any:
+        """The images, augmented as they are, that a model rescales to `x`."""
+        return (x - self.graph.input_offset) / self.graph.input_scale
+
+    def train(self, x: Any) -> Any:
+        """The model's output in a training step; ranges and statistics follow.
+
+        Args:
+            x: What `preprocess` gave.
+
+        Returns:
+            Shape `(batch, classes)`.
+        """
+        step = _Training(self.averaging.next_batch(), self.statistics.begin_step())
+        return self._run(x, step)
+
+    def _calibrate(self, inputs: Any) -> None:
+        self._run(self._preprocessed(inputs, training=False), None)
+
+    def _run(self, x: Any, training: _Training | None) -> Any:
         values = {self.graph.input_value: self.pixels(x, training=True)}
         for step in self.graph.steps:
             sources = [values[value] for value in step.inputs]
-            result = self._compute(step, sources, mode)
-            values[step.output] = self._quantize(step, result, mode)
+            result = self._compute(step, sources, training)
+            values[step.output] = self._finish(step, result, training)
         return values[self.graph.output]
 
     def _preprocessed(self, inputs: Any, *, training: bool) -> Any:
@@ -222,9 +268,11 @@ class QuantizedView:
             x = _call(layer, x, training=training)
         return x
 
-    def _compute(self, step: Step, sources: list[Any], mode: Mode) -> Any:
+    def _compute(
+        self, step: Step, sources: list[Any], training: _Training | None
+    ) -> Any:
         if step.kind in WEIGHTED:
-            x = self._weighted(step, sources[0], mode)
+            x = self._weighted(step, sources[0], training)
         elif step.kind == "add":
             x = sources[0] + sources[1]
         elif step.kind == "concat":
@@ -232,38 +280,51 @@ class QuantizedView:
         elif step.kind in _FINAL:
             x = _FINAL[step.kind](sources[0])
         elif step.layer is not None:
-            x = _call(step.layer, sources[0], training=mode == "train")
+            x = self._call(step.layer, sources[0], training)
         else:
             x = sources[0]
-        return _ACTIVATIONS[step.activation](x)
+        return x
 
-    def _weighted(self, step: Step, x: Any, mode: Mode) -> Any:
+    def _call(self, layer: Any, x: Any, training: _Training | None) -> Any:
+        if training and can_normalize(layer, x):
+            return training.statistics.normalize(layer, x)
+        return _call(layer, x, training=training is not None)
+
+    def _weighted(self, step: Step, x: Any, training: _Training | None) -> Any:
         kernel = tf.convert_to_tensor(step.kernel)
-        if mode != "calibrate":
+        if training:
             axes = kernel_axes(step.kind, per_channel=step.per_channel)
             kernel = fake_quantize_kernel(kernel, axes)
         x = apply_kernel(step, x, kernel)
         if step.bias is not None:
             x = x + step.bias
         if step.batch_norm is not None:
-            x = _call(step.batch_norm, x, training=mode == "train")
+            x = self._call(step.batch_norm, x, training)
         return x
 
-    def _quantize(self, step: Step, x: Any, mode: Mode) -> Any:
+    def _finish(self, step: Step, x: Any, training: _Training | None) -> Any:
+        """Activation and rounding of a step's output."""
+        own = self.quantizers.get(step.output)
+        if training and own is not None and step.activation in _LIMITS:
+            return own.rectify(x, _LIMITS[step.activation], training.keep)
+        return self._quantize(step, _ACTIVATIONS[step.activation](x), training)
+
+    def _quantize(self, step: Step, x: Any, training: _Training | None) -> Any:
         owner = self.owners[step.output]
         quantizer = self.quantizers.get(owner)
         if quantizer is None:
             return x
         if step.kind in PASSING:
             # An average is rounded to the grid of its input; the others are on it.
-            rounds = step.kind == "average_pool" and mode != "calibrate"
+            rounds = training and step.kind == "average_pool"
             return quantizer.round_average(x) if rounds else x
         if owner != step.output:
             return x  # A concatenation further on rounds all of its inputs.
-        if mode == "calibrate":
+        if training is None:
             quantizer.widen(x)
             return x
-        return quantizer(x, training=mode == "train")
+        quantizer.follow(x, training.keep)
+        return quantizer.round(x)
 
 
 def _call(layer: Any, x: Any, *, training: bool) -> Any:

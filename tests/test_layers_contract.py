@@ -10,7 +10,8 @@ import pytest
 import tensorflow as tf
 
 import keras_omv as omv
-from keras_omv.quantization import MINIMUM_RANGE, activation_quantization
+from keras_omv.averaging import MINIMUM_RANGE
+from keras_omv.scales import activation_quantization
 
 LAYERS = {
     omv.FakeQuantize: {"momentum": 0.75},
