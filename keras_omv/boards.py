@@ -67,6 +67,11 @@ class Budget:
         return "the budget"
 
     @property
+    def compresses_weights(self) -> bool:
+        """Whether zeros among the weights make the file smaller: not on a CPU."""
+        return False
+
+    @property
     def flash_limit_bytes(self) -> int | None:
         """The largest model file."""
         return self.flash_bytes
@@ -121,6 +126,16 @@ class Board(Layout):
     def label(self) -> str:
         """What messages call this camera."""
         return f"{self.name} (firmware {self.firmware})"
+
+    @property
+    def compresses_weights(self) -> bool:
+        """Whether zeros among the weights make the compiled file smaller.
+
+        True where Vela compiles for an Ethos-U, which reads its weights compressed
+        (Arm's "MLW" encoding; ethosu/vela/weight_compressor.py of ethos-u-vela).
+        Everywhere else each weight takes its byte, whatever its value.
+        """
+        return self.npu is not None and self.npu.startswith("Ethos-U")
 
     @property
     def flash_limit_bytes(self) -> int:
@@ -279,13 +294,13 @@ NEEDS_COMPILER = "openmv-n6"
 
 
 _COMPILER_REASON = (
-    "The N6 does not load a plain .tflite: compile it with ST Edge AI Core "
-    "(stedgeai), which decides the RAM; the figure here is an estimate."
+    "The N6 does not load a plain .tflite but what ST Edge AI Core (stedgeai) makes "
+    "of it, which decides the RAM; the figure here is an estimate."
 )
 
 
 def _npu_reason(npu: str) -> str:
-    return f"A plain int8 .tflite runs on the CPU; compile it with vela for the {npu}."
+    return f"A plain int8 .tflite runs on the CPU; the {npu} runs what vela compiles."
 
 
 def _is_whole(value: Any) -> bool:

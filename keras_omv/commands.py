@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from keras_omv import report, screens
+from keras_omv import report_figures, screens
 from keras_omv.architecture import BLOCKS, Levers
 from keras_omv.boards import Board, board_names, get_board, known_releases
 from keras_omv.changes import Change, nearest_changes, other_boards
@@ -156,8 +156,8 @@ def _breakdown(found: Cost, network: Network) -> dict[str, Any]:
     if found.arena is None:
         return {}
     return {
-        "ram_breakdown": report.ram_parts(found.arena),
-        "peak_op": report.peak_op(network, found.arena),
+        "ram_breakdown": report_figures.ram_parts(found.arena),
+        "peak_op": report_figures.peak_op(network, found.arena),
     }
 
 

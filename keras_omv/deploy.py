@@ -12,7 +12,10 @@ from collections.abc import Iterable, Mapping
 from keras_omv.boards import NEEDS_COMPILER, Board, Budget
 from keras_omv.errors import DatasetError, ExportError
 from keras_omv.folder_swap import put_back, write_whole
+from keras_omv.neuralart import MEMORY_FILE, SETTINGS_FILE
+from keras_omv.npu import NpuReport
 from keras_omv.scripts import camera_script as camera_script  # part of this interface
+from keras_omv.storage import RomfsContents
 from keras_omv.units import format_bytes
 
 MODEL_FILE = "model.tflite"
@@ -22,9 +25,13 @@ SCRIPT_FILE = "main.py"
 REPORT_FILE = "report.json"
 REPORT_PAGE_FILE = "report.html"
 ROMFS_FILE = "romfs.img"
-_MODEL_FILES = (MODEL_FILE, DESKTOP_MODEL_FILE, ROMFS_FILE)
+NPU_MODEL_FILE = "model_npu.tflite"
+"""The model compiled for the camera's NPU; in /rom it is called `MODEL_FILE`."""
+_MODEL_FILES = (MODEL_FILE, DESKTOP_MODEL_FILE)
 _TEXT_FILES = (LABELS_FILE, SCRIPT_FILE, REPORT_FILE, REPORT_PAGE_FILE)
-OUR_FILES = frozenset((*_MODEL_FILES, *_TEXT_FILES))
+BOARD_FILES = (ROMFS_FILE, NPU_MODEL_FILE, SETTINGS_FILE, MEMORY_FILE)
+"""What only some cameras need."""
+OUR_FILES = frozenset((*_MODEL_FILES, *_TEXT_FILES, *BOARD_FILES))
 """What an older export may leave behind; anything else in the folder is kept."""
 
 REPORT_FORMAT = "keras_omv.report/"
@@ -64,13 +71,18 @@ def class_labels(names: Iterable[str]) -> str:
 
 
 def copy_instructions(
-    board: Board | Budget, *, storage: str = "", replaces_stock_models: bool = False
+    board: Board | Budget,
+    *,
+    storage: str = "",
+    replaces_stock_models: bool = False,
+    romfs: RomfsContents | None = None,
+    npu: NpuReport | None = None,
 ) -> str:
     """Return which files to copy where, for people.
 
     All releases show the SD card as their USB drive where there is one, else /flash,
     and run main.py from there (`scripts/libraries/_boot.py` at 5.0.0, `main.c` of the
-    port up to 4.5.9). ROMFS came with 4.7.0; OpenMV IDE writes it.
+    port up to 4.5.9). ROMFS came with 4.7.0; mpremote and OpenMV IDE write it.
 
     Args:
         board: The camera, or a budget for any camera.
@@ -78,6 +90,9 @@ def copy_instructions(
             `"flash"` or `"sdcard"`. Defaults to `""`: wherever there is room.
         replaces_stock_models: Whether the camera's own models have to leave ROMFS, as
             `Fit.replaces_stock_models` says. Defaults to `False`.
+        romfs: What romfs.img holds. Defaults to `None`: there is no such file.
+        npu: What became of the model on the way to the camera's NPU. Defaults to
+            `None`: unknown.
 
     Raises:
         ValueError: If the camera has no such storage.
@@ -86,7 +101,14 @@ def copy_instructions(
         _check_storage(board, storage)
     if storage == "romfs" or board.name == NEEDS_COMPILER:
         compiles = isinstance(board, Board) and board.npu is not None
-        return _romfs_instructions(compiles, replaces_stock_models)
+        steps = (
+            npu.problem if npu is not None else "",
+            _image_instructions(romfs) if romfs is not None else "",
+            _romfs_instructions(compiles, replaces_stock_models),
+            f"Copy {SCRIPT_FILE} to the USB drive that the camera shows, eject the "
+            f"drive and reset the camera.",
+        )
+        return " ".join(filter(None, steps))
     return (
         f"{_sd_card_instructions(board, storage)}Copy {SCRIPT_FILE}, {MODEL_FILE} and "
         f"{LABELS_FILE} to the USB drive that the camera shows, eject the drive and "
@@ -190,14 +212,25 @@ def _check_storage(board: Board, storage: str) -> None:
         )
 
 
+def _image_instructions(romfs: RomfsContents) -> str:
+    kept = len(romfs.files) - len((MODEL_FILE, LABELS_FILE))
+    lost = (
+        f"what you kept, {kept} more file{'s' * (kept > 1)}, is in it too"
+        if kept
+        else "OpenMV's own models are not in it, OpenMV IDE's Reset brings them back"
+    )
+    return (
+        f"Write {ROMFS_FILE} to the camera: mpremote romfs deploy {ROMFS_FILE}. It "
+        f"takes the place of all that is in /rom; {lost}. Or without it:"
+    )
+
+
 def _romfs_instructions(compiles: bool, replaces_stock_models: bool) -> str:
     room = " delete the models that are there (the IDE's Reset brings them back),"
     npu = " (the IDE compiles it for the NPU)"
     return (
         f"In OpenMV IDE open Tools, ROM File System:{room * replaces_stock_models} add "
-        f"{MODEL_FILE} and {LABELS_FILE} and write it to the camera{npu * compiles}. "
-        f"Copy {SCRIPT_FILE} to the USB drive that the camera shows, eject the drive "
-        f"and reset the camera."
+        f"{MODEL_FILE} and {LABELS_FILE} and write it to the camera{npu * compiles}."
     )
 
 

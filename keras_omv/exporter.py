@@ -4,7 +4,7 @@ import dataclasses
 import logging
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from keras_omv import flatbuffer
 from keras_omv.accuracy import measure, range_of
 from keras_omv.boards import Board, Budget, as_board
+from keras_omv.camera_files import camera_files
 from keras_omv.candidates import (
     Candidate,
     candidates_of,
@@ -22,30 +23,24 @@ from keras_omv.candidates import (
 from keras_omv.cost import Cost
 from keras_omv.deploy import (
     DESKTOP_MODEL_FILE,
-    LABELS_FILE,
     MODEL_FILE,
     REPORT_FILE,
     REPORT_PAGE_FILE,
-    SCRIPT_FILE,
-    camera_script,
     check_destination,
     class_labels,
     write_folder,
 )
-from keras_omv.errors import DatasetError, ExportError
+from keras_omv.errors import ExportError
 from keras_omv.evaluation import Accuracy
 from keras_omv.evaluation_data import gather
-from keras_omv.fusion import build_graph
-from keras_omv.graph import Graph
-from keras_omv.report import (
-    DEFAULT_FIRMWARE,
-    CandidateFigures,
-    ExportReport,
-    file_hashes,
-    network_input_range,
-)
+from keras_omv.export_checks import check_models, check_options
+from keras_omv.npu import compile_for
+from keras_omv.report import CandidateFigures, ExportReport
 from keras_omv.report_check import oddities
+from keras_omv.report_figures import file_hashes, network_input_range
 from keras_omv.report_page import page
+from keras_omv.sparsity import pruning_notes, zero_share
+from keras_omv.storage import StockModels, read_stock_models
 from keras_omv.view import batches_of
 
 logger = logging.getLogger(__name__)
@@ -65,6 +60,7 @@ def export(
     dtype: str = "int8",
     on_exceed: Literal["raise", "warn"] = "raise",
     seed: int | None = None,
+    stock_models: StockModels = None,
 ) -> ExportReport:
     """Writes the folder that goes to the camera.
 
@@ -97,6 +93,11 @@ def export(
         on_exceed: Whether a model that does not fit the camera is refused
             (`"raise"`) or written all the same (`"warn"`, which the report tells).
         seed: Of the training, for the report. Defaults to `None`: not known.
+        stock_models: What else romfs.img is to hold, which takes the place of all
+            that is in the camera's /rom: the path of an image read from the camera,
+            or of a folder; or files by path, such as some of `romfs.read_image`.
+            Defaults to `None`: nothing, OpenMV's own models go. Where the model does
+            not live in ROMFS, there is no romfs.img and they stay as they are.
 
     Returns:
         The report; also in the folder, as report.json and report.html.
@@ -106,11 +107,13 @@ def export(
         DatasetError: If labels do not fit the model, evaluation images are on another
             scale, or there are none to choose among several models.
         ExportError: If the folder is not ours, there are no images to take
-            activation ranges from, or TFLM does not run the network.
-        BudgetError: If the model, or each of several, does not fit the camera.
+            activation ranges from, TFLM does not run the network, or there is no
+            image or folder at `stock_models`.
+        BudgetError: If the model, or each of several, does not fit the camera, or
+            labels and `stock_models` do not fit its ROMFS beside the model.
         TrainingDivergedError: If a weight is not a finite number.
         ValueError: If `dtype` is not int8, or `input_range` is not the one that a
-            model was trained with.
+            model was trained with, or the camera has no ROMFS for `stock_models`.
 
     Example:
 
@@ -125,12 +128,12 @@ def export(
     ```
     """
     board = as_board(board)
-    check_options(board, dtype=dtype, on_exceed=on_exceed)
+    check_options(board, dtype=dtype, on_exceed=on_exceed, stock_models=stock_models)
     check_destination(directory)
     class_names = tuple(class_names)
     class_labels(class_names)
     models = named_models(model)
-    _check_models(models, class_names, evaluation_data)
+    check_models(models, class_names, evaluation_data)
     batches = _calibration_batches(representative_data)
     candidates = [
         candidate
@@ -151,7 +154,16 @@ def export(
         candidates = evaluate(candidates, *evaluation)
     chosen, why = choose(candidates)
     warnings = _run_warnings(chosen)
-    files = _camera_files(chosen, class_names, board)
+    compiled, npu = compile_for(board, chosen.file, chosen.network)
+    made = camera_files(
+        chosen.file,
+        class_names,
+        board,
+        chosen.fit,
+        compiled=compiled,
+        kept=read_stock_models(stock_models),
+    )
+    files = {**_model_files(chosen), **made.files}
     report = ExportReport(
         directory=pathlib.Path(directory),
         board=board.name,
@@ -168,6 +180,10 @@ def export(
         candidates=tuple(_figures(one, ships=one is chosen) for one in candidates),
         choice=why,
         warnings=warnings,
+        zero_weights=zero_share(chosen.network),
+        notes=_notes(chosen, board),
+        npu=npu,
+        romfs=made.romfs,
         seed=seed,
         files=file_hashes(files),
     )
@@ -177,54 +193,6 @@ def export(
     files[REPORT_FILE] = report.to_json().encode()
     write_folder(directory, files)
     return report
-
-
-def check_classes(graph: Graph, class_names: Sequence[str]) -> None:
-    """Checks that there is a label for each output.
-
-    Raises:
-        DatasetError: If there is not.
-    """
-    expected = 2 if graph.output_units == 1 else graph.output_units
-    if len(class_names) != expected:
-        raise DatasetError(
-            f"Expected {expected} class names, as the model has {graph.output_units} "
-            f"output{'s' if graph.output_units > 1 else ''}. Received: "
-            f"{len(class_names)}: {list(class_names)}. Give one label for each output, "
-            "in their order."
-        )
-
-
-def check_options(board: Board | Budget, *, dtype: str, on_exceed: str) -> None:
-    """Checks what can be told from an export's options alone.
-
-    Raises:
-        ValueError: If one is not supported, or there is no script for the firmware.
-    """
-    if dtype != "int8":
-        raise ValueError(
-            "Invalid value received for argument `dtype`. Expected 'int8': the "
-            "camera's TFLM has int8 kernels only for what an image classifier needs, "
-            f"and feeds int8 pixels. Received: dtype={dtype!r}. Leave it out."
-        )
-    if on_exceed not in ("raise", "warn"):
-        raise ValueError(
-            "Invalid value received for argument `on_exceed`. Expected 'raise' or "
-            f"'warn'. Received: on_exceed={on_exceed!r}"
-        )
-    camera_script(firmware=_firmware(board) or DEFAULT_FIRMWARE)
-
-
-def _check_models(
-    models: Mapping[str, Any], class_names: Sequence[str], evaluation_data: Any
-) -> None:
-    for one in models.values():
-        check_classes(build_graph(one), class_names)
-    if len(models) > 1 and evaluation_data is None:
-        raise DatasetError(
-            f"Expected images and labels to choose among {len(models)} models. "
-            "Received: evaluation_data=None. Pass evaluation_data=(images, labels)."
-        )
 
 
 def _calibration_batches(data: Any) -> list[Any]:
@@ -260,15 +228,17 @@ def _run_warnings(chosen: Candidate) -> tuple[str, ...]:
     return warnings
 
 
-def _camera_files(
-    chosen: Candidate, class_names: Sequence[str], board: Board | Budget
-) -> dict[str, bytes]:
-    script = camera_script(firmware=_firmware(board) or DEFAULT_FIRMWARE)
+def _notes(chosen: Candidate, board: Board | Budget) -> tuple[str, ...]:
+    notes = pruning_notes(chosen.network, board)
+    for note in notes:
+        logger.warning("%s", note)
+    return notes
+
+
+def _model_files(chosen: Candidate) -> dict[str, bytes]:
     return {
         MODEL_FILE: chosen.file,
         DESKTOP_MODEL_FILE: flatbuffer.write(chosen.network, desktop=True),
-        LABELS_FILE: class_labels(class_names).encode(),
-        SCRIPT_FILE: script.encode(),
     }
 
 

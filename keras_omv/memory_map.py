@@ -9,7 +9,7 @@ import dataclasses
 
 from keras_omv.arena import Arena, Buffer
 from keras_omv.network import Network
-from keras_omv.report import peak_op
+from keras_omv.report_figures import peak_op
 from keras_omv.units import format_bytes
 
 SHOWN_LIMIT = 1.6

@@ -16,13 +16,15 @@ from keras_omv.boards import Board, Budget
 from keras_omv.cost import cost_of
 from keras_omv.evaluation import CAMERA_IMAGES, Accuracy, CameraAccuracy, class_count
 from keras_omv.network import Network
-from keras_omv.report import (
+from keras_omv.npu import FILE_FIGURES, NpuReport, blank, examine
+from keras_omv.report import CandidateFigures, ExportReport
+from keras_omv.report_figures import (
     CONTENT_SHA256,
-    CandidateFigures,
-    ExportReport,
     accuracy_figures,
     network_input_range,
 )
+from keras_omv.sparsity import pruning_notes, zero_share
+from keras_omv.storage import RomfsContents, contents_of
 
 _ROUNDING = 1e-9
 _LISTED = 200
@@ -30,7 +32,13 @@ _LISTED = 200
 
 
 def made_again(
-    report: Mapping[str, Any], file: bytes, network: Network, board: Board | Budget
+    report: Mapping[str, Any],
+    file: bytes,
+    network: Network,
+    board: Board | Budget,
+    *,
+    compiled: bytes | None = None,
+    image: bytes | None = None,
 ) -> ExportReport:
     """The report that an export of this model with this outcome gives.
 
@@ -39,6 +47,8 @@ def made_again(
         file: The bytes of model.tflite.
         network: What it holds, with the names of the layers.
         board: The camera.
+        compiled: The bytes of model_npu.tflite. Defaults to `None`: there is none.
+        image: The bytes of romfs.img. Defaults to `None`: there is none.
 
     Raises:
         ValueError: If an entry is not what it should be; also `TypeError`,
@@ -64,9 +74,39 @@ def made_again(
         candidates=tuple(CandidateFigures(**one) for one in report["candidates"]),
         choice=report["choice"],
         warnings=tuple(report["warnings"]),
+        zero_weights=zero_share(network),
+        notes=pruning_notes(network, board),
+        npu=_npu(report["npu"], network, board, compiled),
+        romfs=_romfs(board, image),
         seed=None if report["seed"] is None else operator.index(report["seed"]),
         files=report["files"],
     )
+
+
+def _npu(
+    entries: Mapping[str, Any] | None,
+    network: Network,
+    board: Board | Budget,
+    compiled: bytes | None,
+) -> NpuReport | None:
+    """What the compiled file says; what the compiler alone knows stands as it is."""
+    if entries is None or not isinstance(board, Board) or board.npu is None:
+        return None
+    said = NpuReport(**entries)
+    if compiled is None:
+        return dataclasses.replace(blank(board), problem=said.problem)
+    found, _ = examine(board, compiled, network)
+    return dataclasses.replace(
+        said,
+        **{name: getattr(found, name) for name in FILE_FIGURES},
+        problem="",
+    )
+
+
+def _romfs(board: Board | Budget, image: bytes | None) -> RomfsContents | None:
+    if image is None or not isinstance(board, Board):
+        return None
+    return contents_of(image, board)
 
 
 def _accuracy(entries: Mapping[str, Any] | None, classes: int) -> Accuracy | None:

@@ -2,10 +2,11 @@
 
 The report is made again from model.tflite (size, RAM, MACs, time, fit) and from those
 of its own entries that nothing else gives; it has to be the same again, and so do the
-script, the labels and the page. The model keeps the firmware's rules and runs. With
-evaluation images its accuracy is measured again. Only what needs the Keras model
-(float accuracy, that of the quantized view, candidates that did not ship) is taken as
-it stands, where it can be true at all. Imports no TensorFlow.
+script, the labels, romfs.img, the NPU's file and the page. The model keeps the
+firmware's rules and runs. With evaluation images its accuracy is measured again. Only
+what needs the Keras model (float accuracy, that of the quantized view, candidates that
+did not ship), or an NPU's compiler that is not installed, is taken as it stands, where
+it can be true at all. Imports no TensorFlow.
 """
 
 import dataclasses
@@ -18,41 +19,40 @@ from typing import Any
 from keras_omv import flatbuffer
 from keras_omv.boards import Board, Budget, get_board
 from keras_omv.deploy import (
+    BOARD_FILES,
     DESKTOP_MODEL_FILE,
     LABELS_FILE,
     MODEL_FILE,
+    NPU_MODEL_FILE,
     REPORT_FILE,
     REPORT_PAGE_FILE,
+    ROMFS_FILE,
     SCRIPT_FILE,
-    camera_script,
-    class_labels,
 )
-from keras_omv.evaluation import (
-    DeviceRun,
-    class_count,
-    measure_device,
-    run_device,
-)
+from keras_omv.evaluation import DeviceRun, measure_device, run_device
 from keras_omv.evaluation_data import check_pixels, gather, to_pixels
 from keras_omv.folder_swap import put_back
 from keras_omv.network import Network
-from keras_omv.report import (
-    CONTENT_SHA256,
-    DEFAULT_FIRMWARE,
-    REPORT_FORMAT,
-    ExportReport,
-    device_figures,
-    file_hashes,
-    signed_text,
-)
+from keras_omv.report import ExportReport
 from keras_omv.report_again import (
     choice_differences,
     entry_differences,
     made_again,
     report_differences,
 )
+from keras_omv.report_figures import (
+    CONTENT_SHA256,
+    REPORT_FORMAT,
+    device_figures,
+    file_hashes,
+    signed_text,
+)
+from keras_omv.report_files import (
+    compiled_differences,
+    file_differences,
+    image_problem,
+)
 from keras_omv.report_page import page
-from keras_omv.rules import file_violations, network_violations
 from keras_omv.verification import run_violations
 
 FILES = (
@@ -96,11 +96,13 @@ def check_folder(
     ```
     """
     put_back(directory.absolute())
-    files = {name: _read(directory / name) for name in FILES}
-    missing = [name for name, data in files.items() if data is None]
-    found = {name: data for name, data in files.items() if data is not None}
-    differences = [f"{name} is missing" for name in missing]
+    read = {name: _read(directory / name) for name in (*FILES, *BOARD_FILES)}
+    found = {name: data for name, data in read.items() if data is not None}
     report = _parse(found.get(REPORT_FILE, b""))
+    listed = _entries(report or {}, "files")
+    needed = (*FILES, *(name for name in BOARD_FILES if name in listed))
+    missing = [name for name in needed if name not in found]
+    differences = [f"{name} is missing" for name in missing]
     if report is None:
         return (*differences, f"{REPORT_FILE} is no report of keras_omv")
     differences += _signature_differences(report, found[REPORT_FILE])
@@ -108,7 +110,7 @@ def check_folder(
     if not missing:
         differences += _content_differences(report, found, evaluation_data)
     if not missing and not differences:
-        differences += _run_differences(report, found[MODEL_FILE])
+        differences += _run_differences(report, found)
     return tuple(dict.fromkeys(differences))
 
 
@@ -141,9 +143,11 @@ def _hash_differences(
     now = file_hashes({n: data for n, data in files.items() if n != REPORT_FILE})
     listed = _entries(report, "files")
     for name in sorted(now):
-        if listed.get(name) != now[name]:
+        if name in BOARD_FILES and name not in listed:
+            yield f"{name} is none of the files that {REPORT_FILE} lists"
+        elif listed.get(name) != now[name]:
             yield f"{name} was changed: its SHA-256 is not the one in {REPORT_FILE}"
-    for name in sorted(set(listed) - (set(FILES) - {REPORT_FILE})):
+    for name in sorted(set(listed) - ({*FILES, *BOARD_FILES} - {REPORT_FILE})):
         yield f"files: {name} is none of the files of an export"
 
 
@@ -158,11 +162,21 @@ def _content_differences(
     named = _named_network(files)
     if named is None:
         yield f"{DESKTOP_MODEL_FILE} is not the network of {MODEL_FILE}"
+    if problem := image_problem(files):
+        yield problem
+        return
     try:
         board, versions = _board(report), dict(report["versions"])
-        again = made_again(report, files[MODEL_FILE], named or network, board)
+        again = made_again(
+            report,
+            files[MODEL_FILE],
+            named or network,
+            board,
+            compiled=files.get(NPU_MODEL_FILE),
+            image=files.get(ROMFS_FILE),
+        )
         yield from report_differences(report, again)
-        yield from _file_differences(files, network, board, again)
+        yield from file_differences(files, network, board, again)
         yield from choice_differences(again)
         yield from _page_differences(files, named, board, again, versions)
     except _MALFORMED as error:
@@ -191,34 +205,6 @@ def _named_network(files: Mapping[str, bytes]) -> Network | None:
         return network if flatbuffer.write(network) == files[MODEL_FILE] else None
     except (ValueError, KeyError):
         return None
-
-
-def _file_differences(
-    files: Mapping[str, bytes],
-    network: Network,
-    board: Board | Budget,
-    again: ExportReport,
-) -> Iterator[str]:
-    """Rules that the model breaks, and what the other files have to be."""
-    firmware = getattr(board, "firmware", DEFAULT_FIRMWARE)
-    target = getattr(board, "target", None)
-    for violation in (
-        *file_violations(files[MODEL_FILE]),
-        *network_violations(network, firmware=firmware, target=target),
-    ):
-        yield f"{MODEL_FILE}: {violation}"
-    if len(again.class_names) != class_count(network):
-        yield (
-            f"class_names: report.json has {len(again.class_names)}, the model tells "
-            f"{class_count(network)} classes apart"
-        )
-    expected = {
-        LABELS_FILE: class_labels(again.class_names).encode(),
-        SCRIPT_FILE: camera_script(firmware=firmware).encode(),
-    }
-    for name, content in expected.items():
-        if files[name] != content:
-            yield f"{name} is not what keras_omv writes for this report"
 
 
 def _page_differences(
@@ -276,9 +262,13 @@ def oddities(network: Network, file: bytes) -> tuple[tuple[str, ...], tuple[str,
     return failures, odd
 
 
-def _run_differences(report: Mapping[str, Any], file: bytes) -> Iterator[str]:
-    """Whether the model runs, and as oddly as it did for the export or not at all."""
-    failures, odd = oddities(flatbuffer.read(file), file)
+def _run_differences(
+    report: Mapping[str, Any], files: Mapping[str, bytes]
+) -> Iterator[str]:
+    """Whether the model runs, as oddly as for the export, and is compiled as then."""
+    network, board = flatbuffer.read(files[MODEL_FILE]), _board(report)
+    failures, odd = oddities(network, files[MODEL_FILE])
+    yield from compiled_differences(report, files, network, board)
     yield from (f"{MODEL_FILE}: {failure}" for failure in failures)
     if not failures:
         yield from entry_differences(report, {"warnings": odd}, "the model's run gives")

@@ -16,13 +16,14 @@ import jinja2
 import numpy as np
 from PIL import Image
 
-from keras_omv.boards import NEEDS_COMPILER, Board, Budget
+from keras_omv.boards import Board, Budget
 from keras_omv.changes import other_boards
 from keras_omv.deploy import copy_instructions
 from keras_omv.evaluation import WANTED_AGREEMENT, Accuracy, DeviceRun, Mistake
 from keras_omv.memory_map import memory_map
 from keras_omv.network import Network
-from keras_omv.report import ExportReport, how, is_exact_release, versions
+from keras_omv.report import ExportReport, how
+from keras_omv.report_figures import is_exact_release, versions
 from keras_omv.units import format_bytes
 from keras_omv.verify import TFLM
 
@@ -137,6 +138,7 @@ def _template() -> jinja2.Template:
     environment.filters["size"] = format_bytes
     environment.filters["percent"] = lambda share: f"{100 * share:.1f} %"
     environment.filters["points"] = lambda share: f"{100 * share:+.1f}"
+    environment.filters["milliseconds"] = lambda time_ms: f"{time_ms:.3g} ms"
     environment.filters["picture"] = _picture
     return environment.get_template("report.html")
 
@@ -154,7 +156,7 @@ def _verdict(report: ExportReport, board: Board | Budget) -> dict[str, str]:
     name = board.title if isinstance(board, Board) else board.label
     if not report.fits:
         return {"state": "bad", "text": f"Does not fit {name}"}
-    if board.name == NEEDS_COMPILER:
+    if report.needs_compiler and not report.is_compiled:
         return {"state": "fair", "text": f"Must be compiled for {name}"}
     return {"state": "good", "text": f"Fits {name}"}
 
@@ -182,7 +184,7 @@ def _bars(report: ExportReport) -> tuple[Bar, Bar]:
 
 
 def _ram_note(report: ExportReport) -> str:
-    if report.needs_compiler:
+    if report.runs_compiled:
         return "estimated; the compiler decides"
     if is_exact_release(report.firmware):
         return "exact"
@@ -193,7 +195,7 @@ def _computed(report: ExportReport) -> str:
     """What the device's accuracy was computed by."""
     runtime = report.accuracy.runtime if report.accuracy else TFLM
     name = "TFLM" if runtime == TFLM else runtime
-    if report.needs_compiler:
+    if report.runs_compiled:
         return f"before compilation, in {name}"
     if runtime == TFLM:
         return "computed as the camera computes"
@@ -207,7 +209,7 @@ def _shares(report: ExportReport, accuracy: Accuracy) -> tuple[Share, ...]:
     if camera.images < accuracy.images:
         seen += f"; {100 * camera.int8_clean:.1f} % on the same ones as they are"
     view = "the camera's integers, computed in TensorFlow"
-    before = ", before compilation" if report.needs_compiler else ""
+    before = ", before compilation" if report.runs_compiled else ""
     device = f"int8, {accuracy.runtime}{before}"
     return (
         Share("Keras model", accuracy.float32, "float32", False),
@@ -245,11 +247,13 @@ def _steps(report: ExportReport, board: Board | Budget) -> list[str]:
             board,
             storage=fit.storage,
             replaces_stock_models=fit.replaces_stock_models,
+            romfs=report.romfs,
+            npu=report.npu,
         ),
         "Connect with OpenMV IDE: main.py prints the labels that it is most sure of, "
         "with the frame rate.",
     ]
-    return [*steps, *_improvements(report.accuracy)]
+    return [*steps, *report.notes, *_improvements(report.accuracy)]
 
 
 def _improvements(accuracy: Accuracy | None) -> list[str]:

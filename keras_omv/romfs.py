@@ -17,12 +17,11 @@ images (`tools/mkromfs.py:57-63` at 5.0.0). This module imports no TensorFlow.
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TypeAlias, Union
 
-from keras_omv.boards import Board
-from keras_omv.errors import BudgetError, ExportError
-from keras_omv.units import align, format_bytes
+from keras_omv.errors import ExportError
+from keras_omv.units import align
 
 ALIGNMENT_BYTES = 32
 """What OpenMV IDE aligns to on all cameras. Their NPUs need up to 32 ("alignment" in
@@ -109,59 +108,6 @@ def read_image(image: bytes) -> Mapping[str, bytes]:
         if size_bytes > len(image):
             raise _damaged("its files hold more bytes than the image", root.start)
     return files
-
-
-def image_for(
-    board: Board,
-    files: Mapping[str, bytes],
-    *,
-    stock: bytes | None = None,
-    keep: str | Iterable[str] = "none",
-) -> bytes:
-    """Return the ROMFS image of a camera, checked: it fits, and it reads back.
-
-    Writing it to the camera replaces everything in /rom. To keep files that are there,
-    such as OpenMV's own models, give the image that is there now. OpenMV IDE's Reset
-    brings OpenMV's models back.
-
-    Example:
-        >>> from keras_omv.boards import get_board
-        >>> labels = {"labels.txt": b"cat"}
-        >>> len(image_for(get_board("openmv-h7"), labels))
-        38
-
-    Args:
-        board: The camera and its firmware.
-        files: Contents by path. main.py looks for `model.tflite` and `labels.txt`.
-        stock: The image or the whole partition as it was read from the camera or saved
-            by OpenMV IDE. Defaults to `None`: unknown.
-        keep: Which files of `stock` stay: `"none"`, `"all"` or their paths. Where
-            `files` has the same path, that content is taken. Defaults to `"none"`.
-
-    Raises:
-        BudgetError: If the partition is too small.
-        ExportError: If `stock` is damaged, or the image does not read back.
-        ValueError: If the camera has no ROMFS, `stock` lacks a file to keep, or for a
-            path or content that `write_image` refuses.
-    """
-    if not board.romfs_bytes:
-        raise ValueError(
-            f"No ROMFS on {board.label}. Expected a camera with a ROMFS partition, and "
-            f"firmware 4.7.0 or newer. Received: {board.label}. Next step: copy the "
-            f"files to the camera's USB drive."
-        )
-    stock_files = _chosen(stock, keep)
-    kept = {path: stock_files[path] for path in stock_files if path not in files}
-    image = write_image({**kept, **files})
-    if len(image) > board.romfs_bytes:
-        raise _too_large(board, len(image), kept, len(write_image(files)))
-    if read_image(image) != {**kept, **files}:
-        raise ExportError(
-            f"The ROMFS image does not read back as it was written. Expected "
-            f"{', '.join((*kept, *files))}. Received: other files. Next step: please "
-            f"report this, with these files."
-        )
-    return image
 
 
 def _tree(files: Mapping[str, bytes]) -> _Tree:
@@ -322,56 +268,4 @@ def _damaged(problem: str, place: int) -> ExportError:
         f"Not a ROMFS image, or a damaged one: {problem}, at byte {place:,}. Expected "
         f"an image or a whole ROMFS partition. Next step: read it from the camera once "
         f"more, or save it anew with OpenMV IDE: Tools, ROM File System."
-    )
-
-
-def _chosen(stock: bytes | None, keep: str | Iterable[str]) -> Mapping[str, bytes]:
-    """Return the files of an image that are to be kept."""
-    if keep == "none":
-        return {}
-    if isinstance(keep, str) and keep != "all":
-        raise _keep_error(keep, "'none', 'all' or a list of paths", repr(keep))
-    if stock is None:
-        raise _keep_error(keep, "the image to keep files of as `stock`", "stock=None")
-    files = read_image(stock)
-    wanted = list(files if keep == "all" else keep)
-    missing = [path for path in wanted if path not in files]
-    if missing:
-        there = f"paths of the image: {', '.join(files) or 'it is empty'}"
-        raise _keep_error(keep, there, ", ".join(map(repr, missing)))
-    return {path: files[path] for path in wanted}
-
-
-def _keep_error(keep: object, expected: str, received: str) -> ValueError:
-    return ValueError(
-        f"Invalid value received for argument `keep`: {keep!r}. Expected {expected}. "
-        f"Received: {received}. Next step: read the camera's image with "
-        f"romfs.read_image(stock) and name files of it, or give keep='none'."
-    )
-
-
-def _too_large(
-    board: Board, size_bytes: int, kept: Mapping[str, bytes], alone_bytes: int
-) -> BudgetError:
-    sizes = sorted(((len(kept[path]), path) for path in kept), reverse=True)
-    names = ", ".join(f"{path} ({format_bytes(count)})" for count, path in sizes)
-    keeping = f" Kept files, the largest first: {names}." if kept else ""
-    return BudgetError(
-        f"The ROMFS image does not fit {board.label}. Expected at most "
-        f"{board.romfs_bytes:,} bytes ({format_bytes(board.romfs_bytes)}). Received: "
-        f"{size_bytes:,} bytes ({format_bytes(size_bytes)}), "
-        f"{size_bytes - board.romfs_bytes:,} bytes over.{keeping} "
-        f"Next step: {_room_advice(board, alone_bytes)}."
-    )
-
-
-def _room_advice(board: Board, alone_bytes: int) -> str:
-    if alone_bytes <= board.romfs_bytes:
-        return (
-            "keep fewer files; OpenMV IDE's Reset brings OpenMV's own back (Tools, ROM "
-            "File System)"
-        )
-    return (
-        "a smaller model: a smaller alpha or last convolution; or copy the files to "
-        "the camera's USB drive instead"
     )

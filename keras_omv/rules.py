@@ -11,6 +11,7 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
+from keras_omv import neuralart
 from keras_omv.errors import ModelFileError
 from keras_omv.firmware import AGAIN, Violation, load_violations, release
 from keras_omv.network import Network, Tensor
@@ -20,7 +21,6 @@ from keras_omv.shapes import shape_violations
 from keras_omv.tables import Table, Tables
 
 Severity = Literal["error", "warning"]
-NEURAL_ART_MARK = b"NBIN"
 """What files compiled for the N6's accelerator start with (tools/modelc.py@v5.0.0)."""
 NEEDS_NEURAL_ART = "OPENMV_N6"
 USUAL_INPUT_RANGES = (
@@ -93,7 +93,7 @@ def file_violations(data: bytes, *, target: str | None = None) -> tuple[Violatio
         data: The file's bytes.
         target: The firmware's name of the camera. Defaults to `None`, any camera.
     """
-    if data[: len(NEURAL_ART_MARK)] == NEURAL_ART_MARK:
+    if data.startswith(neuralart.COMPILED_MARK):
         what = "the file is compiled for the N6's accelerator and cannot be judged here"
         return (Violation("file", what, "verify the file it was compiled from"),)
     if target == NEEDS_NEURAL_ART:

@@ -16,7 +16,8 @@ from keras_omv.deploy import copy_instructions
 from keras_omv.evaluation import Accuracy
 from keras_omv.fit import Fit
 from keras_omv.network import Network
-from keras_omv.report import peak_op, ram_parts
+from keras_omv.npu import NpuReport
+from keras_omv.report_figures import peak_op, ram_parts
 from keras_omv.space import Point
 from keras_omv.units import format_bytes
 from keras_omv.verification import Verification
@@ -110,7 +111,14 @@ def print_report(report: Any, board: Board, console: Console) -> None:
     fit = board.fit(report.cost)
     table = _figures(report.cost)
     table.title = f"Made {report.directory}"
-    table.add_row(f"fits {board.name}", _verdict(board, fits=report.fits))
+    verdict = "yes" if report.is_compiled else _verdict(board, fits=report.fits)
+    table.add_row(f"fits {board.name}", verdict if report.fits else "no")
+    for what, figure in npu_rows(report.npu).items():
+        table.add_row(what, figure)
+    if report.romfs is not None:
+        image, partition = report.romfs.size_bytes, report.romfs.partition_bytes
+        room = f"{format_bytes(image)} of {format_bytes(partition)}"
+        table.add_row("romfs.img", room)
     if report.accuracy is not None:
         for what, share in _accuracies(report.accuracy).items():
             table.add_row(f"accuracy, {what}", f"{share:.1%}")
@@ -124,8 +132,27 @@ def print_report(report: Any, board: Board, console: Console) -> None:
         board,
         storage=fit.storage,
         replaces_stock_models=fit.replaces_stock_models,
+        romfs=report.romfs,
+        npu=report.npu,
     )
-    console.print(steps, markup=False)
+    for text in (*report.notes, steps):
+        console.print(text, markup=False)
+
+
+def npu_rows(npu: NpuReport | None) -> dict[str, str]:
+    """What the NPU's compiler said, by what it is about; empty without a file."""
+    if npu is None or npu.file_bytes is None:
+        return {}
+    found = {"NPU file (model_npu.tflite)": format_bytes(npu.file_bytes)}
+    if npu.latency_ms is not None:
+        found["time on the NPU, estimate"] = f"{npu.latency_ms:.3g} ms"
+    if npu.sram_bytes is not None:
+        found["RAM of the NPU"] = format_bytes(npu.sram_bytes)
+    if npu.bits_per_weight is not None:
+        found["bits of a weight"] = f"{npu.bits_per_weight:.2f} of 8"
+    if npu.cpu_ops:
+        found["left to the CPU"] = ", ".join(npu.cpu_ops)
+    return found
 
 
 def _is_guessing(report: Any) -> bool:

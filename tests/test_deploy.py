@@ -1,3 +1,4 @@
+import dataclasses
 import errno
 import json
 import os
@@ -8,9 +9,10 @@ import sys
 
 import pytest
 
-from keras_omv import deploy
+from keras_omv import deploy, npu
 from keras_omv.boards import Budget, board_names, get_board, known_releases
 from keras_omv.errors import DatasetError, ExportError
+from keras_omv.storage import RomfsContents
 
 REPORT = json.dumps({"format": "keras_omv.report/1"}).encode()
 OLD = {"model.tflite": b"old", "romfs.img": b"stale", "report.json": REPORT}
@@ -128,6 +130,45 @@ def test_instructions_make_room_where_the_stock_models_must_go():
     board = get_board("openmv-h7")
     text = deploy.copy_instructions(board, storage="romfs", replaces_stock_models=True)
     assert "ROM File System: delete the models that are there" in text
+
+
+def image_with(*kept):
+    names = ("model.tflite", "labels.txt", *kept)
+    return RomfsContents(
+        size_bytes=9, partition_bytes=99, files=dict.fromkeys(names, 3)
+    )
+
+
+@pytest.mark.parametrize(
+    ("kept", "expected"),
+    [
+        ((), "OpenMV's own models are not in it, OpenMV IDE's Reset brings them back"),
+        (("fomo.tflite",), "what you kept, 1 more file, is in it too"),
+        (("a", "b"), "what you kept, 2 more files, is in it too"),
+    ],
+)
+def test_instructions_say_what_an_image_takes_away(kept, expected):
+    board, romfs = get_board("openmv-h7-plus"), image_with(*kept)
+    text = deploy.copy_instructions(board, storage="romfs", romfs=romfs)
+    assert "mpremote romfs deploy romfs.img. It takes the place of all" in text
+    assert expected in text
+    assert text.index("Or without it: In OpenMV IDE") < text.index("Copy main.py")
+
+
+@pytest.mark.parametrize(
+    ("board", "problem", "expected"),
+    [
+        ("openmv-ae3", npu.VELA_MISSING, "pip install 'keras-omv[npu]'"),
+        ("openmv-n6", npu.STEDGEAI_MISSING, "stedgeai generate --target stm32n6"),
+        ("openmv-n6", npu.STEDGEAI_MISSING, "A plain .tflite does not load"),
+    ],
+)
+def test_instructions_say_why_there_is_no_compiled_file(board, problem, expected):
+    camera = get_board(board)
+    found = dataclasses.replace(npu.blank(camera), problem=problem)
+    text = deploy.copy_instructions(camera, storage="romfs", npu=found)
+    assert expected in text
+    assert "the IDE compiles it for the NPU" in text
 
 
 @pytest.mark.parametrize(
@@ -322,7 +363,7 @@ def test_a_failure_between_the_renames_puts_the_old_folder_back(
 
 KILLED_WRITE = """
 import os, pathlib, shutil, sys
-from keras_omv import deploy
+from keras_omv import deploy, npu
 
 folder, renames_before_death = sys.argv[1], int(sys.argv[2])
 rename = pathlib.Path.rename

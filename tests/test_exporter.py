@@ -19,7 +19,7 @@ BOARD = omv.get_board("openmv-h7-plus")
 NAMES = ("dark", "bright")
 FILES = [
     *("labels.txt", "main.py", "model.tflite", "model_desktop.tflite"),
-    *("report.html", "report.json"),
+    *("report.html", "report.json", "romfs.img"),
 ]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import keras_omv as omv
-from keras_omv import report, verify
+from keras_omv import report, report_figures, verify
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def written(exported):
 
 
 def test_the_schema_is_one_and_every_entry_in_it_is_described():
-    schema = report.schema()
+    schema = report_figures.schema()
     jsonschema.Draft202012Validator.check_schema(schema)
     assert set(schema["required"]) == set(schema["properties"])
     for name, entry in schema["properties"].items():
@@ -33,7 +33,7 @@ def test_the_schema_is_one_and_every_entry_in_it_is_described():
 
 
 def test_the_report_is_as_the_schema_says(written):
-    jsonschema.validate(written, report.schema())
+    jsonschema.validate(written, report_figures.schema())
 
 
 def test_a_report_without_evaluation_data_and_for_a_budget_is_too(tmp_path):
@@ -42,7 +42,7 @@ def test_a_report_without_evaluation_data_and_for_a_budget_is_too(tmp_path):
     options = {"board": budget, "evaluation_data": None}
     made = exports.make_export(tmp_path / "out", model, **options)
     written = json.loads(made.text("report.json"))
-    jsonschema.validate(written, report.schema())
+    jsonschema.validate(written, report_figures.schema())
     assert written["accuracy"] is None
     assert written["budget"] == {"flash_bytes": None, "ram_bytes": 100_000}
 
@@ -60,7 +60,7 @@ def test_a_report_without_evaluation_data_and_for_a_budget_is_too(tmp_path):
 def test_the_schema_refuses_what_is_no_report(written, entry, wrong, problem):
     changed = {**copy.deepcopy(written), entry: wrong}
     with pytest.raises(jsonschema.ValidationError, match=problem):
-        jsonschema.validate(changed, report.schema())
+        jsonschema.validate(changed, report_figures.schema())
 
 
 def test_every_figure_says_how_it_was_obtained(written):
@@ -68,7 +68,7 @@ def test_every_figure_says_how_it_was_obtained(written):
     not_figures = {
         *("format", "board", "firmware", "budget", "class_names", "quantization"),
         *("input_range", "input_shape", "candidates", "choice", "seed", "files"),
-        *("versions", "how", "content_sha256", "accuracy", "warnings"),
+        *("versions", "how", "content_sha256", "accuracy", "warnings", "notes", "npu"),
     }
     about_the_fit = {
         *("fit_reasons", "storage", "arena_memory", "flash_limit_bytes"),

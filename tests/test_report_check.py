@@ -14,8 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import keras_omv as omv
-from keras_omv import flatbuffer, report, report_check
+from keras_omv import flatbuffer, report_check, report_figures, storage
 from keras_omv.report_check import FILES, check_folder
+
+ALL_FILES = ("romfs.img", *FILES)
+"""Of an export whose model lives in ROMFS, the page and the report last."""
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +42,11 @@ def rewrite(folder, also_listed=None, **entries):
         for parent in parents:
             inner = inner[parent]
         inner[name] = value
-    for name in FILES[:-2]:  # the page shows the hashes of all but itself
+    if (folder / "romfs.img").exists():
+        content["romfs"] = fill_romfs(folder)
+    for name in ALL_FILES[:-2]:  # the page shows the hashes of all but itself
+        if not (folder / name).exists():
+            continue
         new = hashlib.sha256((folder / name).read_bytes()).hexdigest()
         page = folder / "report.html"
         page.write_bytes(
@@ -49,7 +56,16 @@ def rewrite(folder, also_listed=None, **entries):
     new = hashlib.sha256((folder / "report.html").read_bytes()).hexdigest()
     content["files"]["report.html"] = new
     content["files"].update(also_listed or {})
-    path.write_bytes(report.signed_text(content).encode())
+    path.write_bytes(report_figures.signed_text(content).encode())
+
+
+def fill_romfs(folder):
+    """Puts the model and the labels of a folder into its romfs.img."""
+    board = omv.get_board(exports.BOARD)
+    files = {n: (folder / n).read_bytes() for n in ("model.tflite", "labels.txt")}
+    image = storage.image_for(board, files)
+    (folder / "romfs.img").write_bytes(image)
+    return dataclasses.asdict(storage.contents_of(image, board))
 
 
 def test_an_untouched_folder_has_no_differences(exported):
@@ -89,7 +105,7 @@ def test_a_budget_and_a_folder_without_accuracy_pass(tmp_path):
 def test_any_changed_byte_of_any_file_is_noticed(exported, tmp_path, data):
     folder = tmp_path / "mutated"
     shutil.copytree(exported.folder, folder, dirs_exist_ok=True)
-    path = folder / data.draw(st.sampled_from(FILES))
+    path = folder / data.draw(st.sampled_from(ALL_FILES))
     content = bytearray(path.read_bytes())
     place = data.draw(st.integers(0, len(content) - 1))
     content[place] ^= data.draw(st.integers(1, 255))
@@ -107,13 +123,13 @@ def test_any_changed_byte_of_any_file_is_noticed(exported, tmp_path, data):
 def test_any_cut_of_any_file_is_noticed(exported, tmp_path, data):
     folder = tmp_path / "cut"
     shutil.copytree(exported.folder, folder, dirs_exist_ok=True)
-    path = folder / data.draw(st.sampled_from(FILES))
+    path = folder / data.draw(st.sampled_from(ALL_FILES))
     content = path.read_bytes()
     path.write_bytes(content[: data.draw(st.integers(0, len(content) - 1))])
     assert check_folder(folder)
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", ALL_FILES)
 def test_a_missing_file_is_named(copied, name):
     (copied / name).unlink()
     assert any(name in difference for difference in check_folder(copied))
@@ -251,13 +267,13 @@ def test_a_model_that_was_emptied_answers_the_same_to_everything(copied):
     tensors = tuple(
         tensor
         if tensor.data is None or not len(tensor.scales)
-        else dataclasses.replace(tensor, data=np.zeros_like(tensor.data))
+        else dataclasses.replace(tensor, data=np.ones_like(tensor.data))
         for tensor in network.tensors
     )
     emptied = dataclasses.replace(network, tensors=tensors)
     for name, desktop in (("model.tflite", False), ("model_desktop.tflite", True)):
         (copied / name).write_bytes(flatbuffer.write(emptied, desktop=desktop))
-    rewrite(copied)
+    rewrite(copied, zero_weights=0.0)
     (difference,) = check_folder(copied)
     assert "answers the same to 16 of 16 frames" in difference
 

@@ -9,8 +9,7 @@ import mutants
 import pytest
 
 from keras_omv import romfs
-from keras_omv.boards import board_names, get_board, known_releases
-from keras_omv.errors import BudgetError, ExportError
+from keras_omv.errors import ExportError
 
 # Mounts images with MicroPython's own reader, without any of our code: prints the
 # index of the image, and where each file starts, its path and its content.
@@ -36,7 +35,6 @@ for index in range(int(count)):
     walk("/rom")
     vfs.umount("/rom")
 """
-H7 = get_board("openmv-h7")
 HEADER = b"\xd2\xcd\x31"
 FILES = {"model.tflite": bytes(range(256)) * 20, "labels.txt": b"cat\ndog\n"}
 STOCK = {"fomo.tflite": b"F" * 60_000, "fomo.txt": b"face\n", "eye.cascade": b"E" * 999}
@@ -166,8 +164,8 @@ def test_micropython_mounts_the_image_and_reads_the_same_bytes(mounted, alignmen
 
 
 def test_micropython_agrees_on_a_model_in_a_whole_partition(mounted):
-    image = romfs.image_for(H7, FILES)
-    (found,) = mounted([image.ljust(H7.romfs_bytes, b"\xff")])
+    image = romfs.write_image(FILES)
+    (found,) = mounted([image.ljust(131_072, b"\xff")])
     assert contents(found) == FILES
 
 
@@ -324,110 +322,6 @@ def test_a_text_is_no_content():
 def test_alignments_that_no_partition_keeps_are_refused(alignment):
     with pytest.raises(ValueError, match=f"alignment={alignment}. Next step"):
         romfs.write_image(FILES, alignment=alignment)
-
-
-def test_a_partition_is_filled_to_its_last_byte_and_not_further():
-    rest = len(romfs.write_image({"a": b""}))
-    full = H7.romfs_bytes - rest
-    assert len(romfs.image_for(H7, {"a": bytes(full)})) == H7.romfs_bytes
-    message = (
-        r"openmv-h7 \(firmware 5.0.0\). Expected at most 131,072 bytes \(128.00 KiB\). "
-        r"Received: 131,074 bytes .*, 2 bytes over. Next step: a smaller model"
-    )
-    with pytest.raises(BudgetError, match=message):
-        romfs.image_for(H7, {"a": bytes(full + 2)})
-
-
-def test_by_default_nothing_of_the_stock_image_is_kept():
-    stock = romfs.write_image(STOCK)
-    assert romfs.read_image(romfs.image_for(H7, FILES, stock=stock)) == FILES
-
-
-def test_the_whole_stock_image_can_be_kept():
-    stock = romfs.write_image(STOCK, alignment=4).ljust(H7.romfs_bytes, b"\xff")
-    image = romfs.image_for(H7, FILES, stock=stock, keep="all")
-    assert romfs.read_image(image) == {**STOCK, **FILES}
-
-
-def test_stock_files_are_kept_by_name_and_aligned_anew():
-    stock = romfs.write_image(TREE, alignment=1)
-    keep = ["lib/deep/er/model.tflite", "z"]
-    image = romfs.image_for(H7, FILES, stock=stock, keep=iter(keep))
-    assert romfs.read_image(image) == {**{path: TREE[path] for path in keep}, **FILES}
-    assert image.index(b"deepdeep") % 32 == 0
-
-
-def test_a_new_model_replaces_the_one_that_is_kept():
-    older = romfs.image_for(H7, {**STOCK, "model.tflite": b"older"})
-    image = romfs.image_for(H7, FILES, stock=older, keep="all")
-    assert romfs.read_image(image) == {**STOCK, **FILES}
-
-
-def test_too_many_kept_files_are_named_with_their_sizes():
-    stock = romfs.write_image({**STOCK, "m": b"replaced" * 9000})
-    message = (
-        r"bytes over. Kept files, the largest first: fomo.tflite \(58.59 KiB\), "
-        r"eye.cascade \(999 B\), fomo.txt \(5 B\). Next step: keep fewer files"
-    )
-    with pytest.raises(BudgetError, match=message):
-        romfs.image_for(H7, {"m": bytes(80_000)}, stock=stock, keep="all")
-
-
-@pytest.mark.parametrize(
-    ("stock", "keep", "message"),
-    [
-        (STOCK, "fomo.tflite", "Expected 'none', 'all' or a list of paths"),
-        (STOCK, ["fomo"], "of the image: fomo.tflite, fomo.txt, .* Received: 'fomo'."),
-        ({}, ["fomo"], "of the image: it is empty. Received: 'fomo'."),
-        (None, "all", "Received: stock=None. Next step: read the camera's image"),
-    ],
-)
-def test_files_that_cannot_be_kept_are_named(stock, keep, message):
-    stock = None if stock is None else romfs.write_image(stock)
-    with pytest.raises(ValueError, match=message):
-        romfs.image_for(H7, FILES, stock=stock, keep=keep)
-
-
-def test_a_damaged_stock_image_is_refused_only_if_it_is_needed():
-    damaged = romfs.write_image(STOCK)[:-9]
-    assert romfs.image_for(H7, FILES, stock=damaged) == romfs.image_for(H7, FILES)
-    with pytest.raises(ExportError, match="a record is cut off"):
-        romfs.image_for(H7, FILES, stock=damaged, keep="all")
-
-
-def test_a_release_before_romfs_says_where_the_files_go():
-    board = get_board("openmv-h7", firmware="4.6.20")
-    with pytest.raises(ValueError, match=r"firmware 4.6.20\). Next step: copy the"):
-        romfs.image_for(board, FILES)
-
-
-def test_an_image_that_does_not_read_back_is_not_returned(monkeypatch):
-    written = romfs.write_image
-
-    def flipped(files, **settings):
-        return written(files, **settings).replace(b"cat", b"bat")
-
-    monkeypatch.setattr(romfs, "write_image", flipped)
-    with pytest.raises(ExportError, match="does not read back"):
-        romfs.image_for(H7, FILES)
-
-
-def boards_with_romfs():
-    for name in board_names():
-        for firmware in known_releases():
-            try:
-                board = get_board(name, firmware=firmware)
-            except ValueError:  # the release has no such camera
-                continue
-            if board.romfs_bytes:
-                yield board
-
-
-def test_every_camera_with_a_partition_takes_an_image():
-    boards = list(boards_with_romfs())
-    assert {board.firmware for board in boards} >= {"4.7.0", "4.8.1", "5.0.0"}
-    for board in boards:
-        assert romfs.read_image(romfs.image_for(board, FILES)) == FILES
 
 
 def test_openmv_ota_reads_our_images_and_we_read_its():
