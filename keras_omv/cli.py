@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from keras_omv import commands, making, search_command, verify_command
+from keras_omv import commands, deploy_command, making, search_command, verify_command
 from keras_omv.architecture import BLOCKS, HEAD_CHANNELS
 from keras_omv.boards import board_names
 from keras_omv.making import DIGITS
@@ -47,6 +47,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_search(subparsers)
     _add_export(subparsers)
     _add_verify(subparsers)
+    _add_deploy(subparsers)
+    _add_selftest(subparsers)
     return parser
 
 
@@ -62,8 +64,8 @@ def _add_cost(subparsers: Any) -> None:
     command.add_argument(
         "model",
         nargs="?",
-        help="a .keras, .h5 or .tflite file; without one, the MobileNetV2 of --alpha, "
-        "--resolution and --classes",
+        help="a .keras, .h5 or .tflite file or a SavedModel folder; without one, the "
+        "MobileNetV2 of --alpha, --resolution and --classes",
     )
     command.add_argument("--alpha", type=float, help="MobileNetV2's width")
     command.add_argument("--resolution", type=int, help="pixels of each side")
@@ -112,6 +114,12 @@ def _add_train(subparsers: Any) -> None:
     command.add_argument("--epochs", type=int, help="default 24, for digits 16")
     command.add_argument("--batch-size", type=int, default=64)
     command.add_argument("--learning-rate", type=float, default=3e-3)
+    command.add_argument(
+        "--shrink",
+        action="store_true",
+        help="start with the network of --alpha and --resolution, whether it fits or "
+        "not, and remove channels in training until it does",
+    )
     command.add_argument(
         "--sparsity", type=float, default=0.0, help="share of weights to prune"
     )
@@ -177,8 +185,10 @@ def _add_search(subparsers: Any) -> None:
 
 
 def _add_export(subparsers: Any) -> None:
-    command = subparsers.add_parser("export", help="write the folder of a Keras model")
-    command.add_argument("model", help="a .keras or .h5 file")
+    command = subparsers.add_parser("export", help="write the folder of a saved model")
+    command.add_argument(
+        "model", help="a .keras, .h5 or .tflite file, or a SavedModel folder"
+    )
     _add_board(command, required=True)
     _add_out(command)
     command.add_argument(
@@ -194,8 +204,8 @@ def _add_export(subparsers: Any) -> None:
         nargs=2,
         metavar=("LOW", "HIGH"),
         help="what pixels 0 and 255 are where they enter the model: 0 255, 0 1 or "
-        "-1 1 (default: 0 255, right for models that rescale themselves)",
-        default=(0.0, 255.0),
+        "-1 1 (default: what the file says, else 0 255, right for models that rescale "
+        "themselves)",
     )
     command.add_argument("--dtype", default="int8", help="only int8")
     command.add_argument("--skip-bad-images", action="store_true")
@@ -237,6 +247,58 @@ def _add_verify(subparsers: Any) -> None:
     )
     command.add_argument("--json", action="store_true", help="print JSON")
     command.set_defaults(run=verify_command.verify)
+
+
+def _add_deploy(subparsers: Any) -> None:
+    command = subparsers.add_parser(
+        "deploy", help="copy a camera folder to the camera and start its script"
+    )
+    _add_folder(command)
+    place = command.add_mutually_exclusive_group()
+    place.add_argument(
+        "--port", help="the camera's serial port (default: the only one)"
+    )
+    place.add_argument(
+        "--drive",
+        metavar="PATH",
+        type=pathlib.Path,
+        help="where the camera's USB drive is mounted, to copy there instead",
+    )
+    command.add_argument(
+        "--romfs",
+        action="store_true",
+        help="write the folder's romfs.img to the camera; what is in /rom goes",
+    )
+    command.add_argument(
+        "--selftest",
+        action="store_true",
+        help="compare the camera's answers with TFLM's before it starts",
+    )
+    command.add_argument(
+        "--seconds",
+        type=float,
+        default=10.0,
+        help="how long to show what main.py prints (default 10)",
+    )
+    command.set_defaults(run=deploy_command.deploy)
+
+
+def _add_selftest(subparsers: Any) -> None:
+    command = subparsers.add_parser(
+        "selftest",
+        help="write a script and frames that show whether the camera answers right",
+    )
+    _add_folder(command)
+    command.set_defaults(run=deploy_command.selftest)
+
+
+def _add_folder(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "path",
+        metavar="DIR",
+        type=pathlib.Path,
+        help="a folder that export wrote",
+    )
 
 
 def _add_board(command: argparse.ArgumentParser, *, required: bool) -> None:

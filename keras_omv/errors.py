@@ -25,6 +25,10 @@ class ExportError(ValueError):
     """A camera folder cannot be written, or would not work on the camera."""
 
 
+class CameraError(ValueError):
+    """A camera cannot be reached, or does not take what is copied to it."""
+
+
 class TrainingDivergedError(ValueError):
     """The loss or the weights are no longer finite numbers."""
 

@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import re
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import jinja2
 
@@ -153,20 +153,34 @@ def camera_script(
         ValueError: If there is no script for that firmware, or an option is invalid.
     """
     _check_options(smooth, threshold, roi, save_below, save_button)
+    return render_script(
+        "main.py.jinja",
+        firmware=firmware,
+        smooth=smooth,
+        threshold=threshold,
+        roi=None if roi is None else tuple(map(int, roi)),
+        action=action,
+        saves=save_below is not None or save_button is not None,
+        save_below=save_below,
+        save_button=save_button,
+        save_condition=_save_condition(save_below, save_button),
+    )
+
+
+def render_script(template: str, *, firmware: str, **settings: Any) -> str:
+    """Return a MicroPython script from a template of ours.
+
+    Args:
+        template: Its file name in keras_omv/templates.
+        firmware: The camera's firmware, see `camera_script`.
+        **settings: What the template asks for beside the firmware's API.
+
+    Raises:
+        ValueError: If there is no script for that firmware.
+    """
     family = _family(firmware)
-    settings = {
-        **dataclasses.asdict(family),
-        "releases": _span(family.releases),
-        "smooth": smooth,
-        "threshold": threshold,
-        "roi": None if roi is None else tuple(map(int, roi)),
-        "action": action,
-        "saves": save_below is not None or save_button is not None,
-        "save_below": save_below,
-        "save_button": save_button,
-        "save_condition": _save_condition(save_below, save_button),
-    }
-    return _templates().get_template("main.py.jinja").render(settings)
+    api = {**dataclasses.asdict(family), "releases": _span(family.releases)}
+    return _templates().get_template(template).render({**api, **settings})
 
 
 def _family(firmware: str) -> _Family:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import keras_omv as omv
 from keras_omv.cli import main
 
 NAMES = ("left", "right")
@@ -36,6 +37,7 @@ def fails(capsys, *arguments):
     return error
 
 
+@pytest.mark.filterwarnings("ignore:Zeros among the weights")
 def test_train_makes_a_camera_folder_and_says_so(images, tmp_path, capsys):
     out = tmp_path / "camera"
     main(
@@ -54,6 +56,20 @@ def test_train_makes_a_camera_folder_and_says_so(images, tmp_path, capsys):
     assert (out / "model.tflite").stat().st_size == report["flash_bytes"]
     main(["verify", str(out), "--data", str(images)])
     assert f"{out}: passed" in capsys.readouterr().out
+
+
+def test_train_shrinks_a_network_that_does_not_fit(images, tmp_path, capsys):
+    out = tmp_path / "camera"
+    main(
+        ["train", str(images), "--board", "openmv-h7", "--out", str(out),
+         "--epochs", "5", "--alpha", "0.35", "--resolution", "64",
+         "--batch-size", "4", "--shrink", "--quiet"]
+    )  # fmt: skip
+    report = json.loads((out / "report.json").read_text())
+    dense = omv.estimate(alpha=0.35, resolution=64, classes=2)
+    assert not omv.get_board("openmv-h7").fit(dense).fits
+    assert report["flash_bytes"] < dense.flash_bytes
+    assert report["fits"]
 
 
 def test_export_takes_a_saved_model_and_a_folder_of_images(images, tmp_path, capsys):
@@ -247,3 +263,15 @@ def test_space_lists_what_fits_the_largest_first(capsys):
     assert "limit=0" in fails(
         capsys, "space", "--board", "openmv-m7", "--classes", 2, "--limit", 0
     )
+
+
+def test_deploy_takes_a_port_or_a_drive(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["deploy", "camera", "--port", "COM3", "--drive", "E:"])
+    assert "not allowed with argument --port" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["deploy", "selftest"])
+def test_what_goes_to_a_camera_is_a_folder_of_an_export(command, tmp_path, capsys):
+    error = fails(capsys, command, tmp_path)
+    assert "which has no report.json. Next step: keras-omv export" in error

@@ -1,0 +1,3 @@
+"""The pixel formats of the sensor module."""
+
+GRAYSCALE, RGB565 = "GRAYSCALE", "RGB565"
