@@ -19,11 +19,11 @@ from keras_omv.boards import Board, Budget
 from keras_omv.convert import lower
 from keras_omv.cost import Cost, cost_of
 from keras_omv.errors import ExportError
-from keras_omv.estimation import load_model
 from keras_omv.evaluation import DeviceRun, run_device
 from keras_omv.evaluation_data import check_pixels, to_pixels
 from keras_omv.fit import Fit
 from keras_omv.network import Network
+from keras_omv.old_models import load, own_network
 from keras_omv.routing import unroute
 from keras_omv.verify import check_network
 from keras_omv.view import QuantizedView
@@ -118,7 +118,8 @@ def candidates_of(
     if view is not None:
         views[TRAINED] = view
         input_range = _trained_range(view, input_range)
-    if view is None or (compare and batches):
+    own = view is not None and own_network(model, board) is not None
+    if view is None or (compare and batches and not own):
         views[CALIBRATED] = _calibrated(model, batches, input_range)
     return [
         _candidate(name, quantization, model, view, board)
@@ -184,7 +185,7 @@ def _trained_range(
 
 def _prepared(model: Any) -> Any:
     if isinstance(model, str | os.PathLike):
-        model = load_model(model)
+        model = load(model)
     unroute(model)
     return model
 
@@ -196,7 +197,8 @@ def _candidate(
     view: QuantizedView,
     board: Board | Budget,
 ) -> Candidate:
-    network = lower(view)
+    own = own_network(model, board) if quantization == TRAINED else None
+    network = own or lower(view)
     check_network(network, board=board)
     file = flatbuffer.write(network)
     cost = cost_of(network, flash_bytes=len(file), board=board)

@@ -11,6 +11,7 @@ from keras_omv.cost import Cost, cost_of
 from keras_omv.errors import ExportError, UnsupportedModelError
 from keras_omv.firmware import firmware_problems, will_not_load
 from keras_omv.network import Network
+from keras_omv.saved_model import NamedRanges, is_saved_model
 from keras_omv.screening import cost_of_levers
 
 KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
@@ -30,9 +31,9 @@ def estimate(
     """The flash, RAM, MACs and time that a model takes on a camera.
 
     Args:
-        model: A Keras 3 model, the path of a .keras, .h5 or .tflite file, a
-            `Network`, or the `Levers` of a MobileNetV2. A Keras model need not be
-            trained: its cost follows from its architecture.
+        model: A Keras 3 model, the path of a .keras, .h5 or .tflite file or of a
+            SavedModel folder, a `Network`, or the `Levers` of a MobileNetV2. A Keras
+            model need not be trained: its cost follows from its architecture.
         board: The camera or its name; decides the core and its clock. Defaults to
             `None`, a Cortex-M7.
         alpha: In place of `model`: width multiplier of a MobileNetV2, which is not
@@ -106,10 +107,10 @@ def examine(
         path = pathlib.Path(model)
         if path.suffix.lower() == ".tflite":
             return _examine_file(path, board)
-        if path.suffix not in KERAS_SUFFIXES:
+        if path.suffix not in KERAS_SUFFIXES and not is_saved_model(path):
             raise ExportError(
-                "Expected the path of a .keras, .h5 or .tflite model. Received: "
-                f"{str(path)!r}. "
+                "Expected the path of a .keras, .h5 or .tflite model, or of a "
+                f"SavedModel folder. Received: {str(path)!r}. "
                 "Next step: save a model with model.save('my_model.keras')."
             )
         model = load_model(path)
@@ -134,31 +135,62 @@ def network_of(model: Any) -> Network:
 
 
 def load_model(path: str | os.PathLike[str]) -> Any:
-    """Loads a .keras or .h5 file for inference.
+    """Loads a .keras or .h5 file or a SavedModel folder for inference.
+
+    Args:
+        path: Of a model that Keras 2 or 3 wrote.
 
     Raises:
-        ExportError: If the file is missing or is not a Keras model.
+        ExportError: If there is no such file, or it is not a Keras model.
+        UnsupportedModelError: If it needs code that it does not hold.
+    """
+    return load_with_ranges(path)[0]
+
+
+def load_with_ranges(path: str | os.PathLike[str]) -> tuple[Any, NamedRanges]:
+    """Loads a model with the activation ranges that its file holds.
+
+    Args:
+        path: As in `load_model`.
+
+    Returns:
+        The model, and ranges by layers' names where tensorflow-model-optimization
+        trained them, else none.
+
+    Raises:
+        ExportError: As `load_model` does.
+        UnsupportedModelError: As `load_model` does.
     """
     import keras
 
-    from keras_omv.legacy import load_h5
+    from keras_omv import legacy
 
     path = pathlib.Path(path)
-    if not path.is_file() or path.suffix not in KERAS_SUFFIXES:
-        raise ExportError(
-            "Expected the path of a .keras or .h5 model. Received: "
-            f"{str(path)!r}{'' if path.exists() else ', which does not exist'}. "
-            "Save a model with model.save('my_model.keras')."
-        )
+    _check_path(path)
     try:
-        if path.suffix != ".keras":
-            return load_h5(path)
-        return keras.models.load_model(path, compile=False)
+        if path.suffix != ".keras" or is_saved_model(path):
+            return legacy.load_with_ranges(path)
+        return keras.models.load_model(path, compile=False), {}
+    except (ExportError, UnsupportedModelError):
+        raise
     except Exception as error:
         raise ExportError(
             f"Expected a Keras model. Received: {str(path)!r}, which Keras cannot "
             f"load: {error} Save it again with the Keras that made it."
         ) from error
+
+
+def _check_path(path: pathlib.Path) -> None:
+    if is_saved_model(path) or (path.is_file() and path.suffix in KERAS_SUFFIXES):
+        return
+    state = "" if path.exists() else ", which does not exist"
+    if path.is_dir():
+        state = ", a folder without the saved_model.pb of a SavedModel"
+    raise ExportError(
+        "Expected the path of a .keras or .h5 model, or of a SavedModel folder. "
+        f"Received: {str(path)!r}{state}. Save a model with "
+        "model.save('my_model.keras')."
+    )
 
 
 def _examine_file(
@@ -171,5 +203,8 @@ def _examine_file(
             network, firmware=board.firmware, target=board.target
         )
         if problems:
-            raise UnsupportedModelError(will_not_load(problems))
+            raise UnsupportedModelError(
+                f"{will_not_load(problems)}. Next step: keras-omv export {path}, which "
+                "makes a file that loads where its layers are known"
+            )
     return cost_of(network, flash_bytes=len(data), board=board), network

@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from keras_omv import images, screens
-from keras_omv.boards import get_board
+from keras_omv.architecture import Levers
+from keras_omv.boards import Board, get_board
 from keras_omv.deploy import check_destination
 from keras_omv.images import ImageData
 from keras_omv.survey import survey
@@ -30,7 +31,6 @@ def train(options: argparse.Namespace, console: Console) -> None:
     with quiet_tensorflow():
         from keras_omv.progress import FitProgress
         from keras_omv.recipe import Recipe
-        from keras_omv.training import choose_levers
         from keras_omv.training import train as train_model
     recipe = Recipe(
         epochs=_epochs(options, is_digits),
@@ -40,14 +40,7 @@ def train(options: argparse.Namespace, console: Console) -> None:
         sparsity=options.sparsity,
         seed=options.seed,
     )
-    levers = choose_levers(
-        board,
-        classes=classes,
-        channels=channels,
-        image_side=side,
-        alpha=options.alpha,
-        resolution=options.resolution,
-    )
+    levers = _levers(options, board, classes=classes, channels=channels, side=side)
     console.print(
         f"MobileNetV2 alpha {levers.alpha}, {levers.resolution} x {levers.resolution} "
         f"{'grey' if channels == 1 else 'RGB'}, {classes} classes, for {board.title}"
@@ -59,9 +52,38 @@ def train(options: argparse.Namespace, console: Console) -> None:
         board=board,
         levers=levers,
         recipe=recipe,
+        shrink=options.shrink,
         callbacks=[FitProgress(console, start_epoch=recipe.start_epoch)],
     )
     screens.print_report(report, board, console)
+
+
+def _levers(
+    options: argparse.Namespace,
+    board: Board,
+    *,
+    classes: int,
+    channels: int,
+    side: int | None,
+) -> Levers:
+    """The network that was asked for, or the largest that fits."""
+    from keras_omv import training
+
+    if options.shrink:
+        return Levers(
+            alpha=options.alpha or training.LARGEST_ALPHA,
+            resolution=options.resolution or training.LARGEST_RESOLUTION,
+            channels=channels,
+            classes=classes,
+        )
+    return training.choose_levers(
+        board,
+        classes=classes,
+        channels=channels,
+        image_side=side,
+        alpha=options.alpha,
+        resolution=options.resolution,
+    )
 
 
 def _epochs(options: argparse.Namespace, is_digits: bool) -> int:
@@ -72,17 +94,21 @@ def _epochs(options: argparse.Namespace, is_digits: bool) -> int:
 
 
 def export(options: argparse.Namespace, console: Console) -> None:
-    """Writes the camera folder of a saved Keras model."""
+    """Writes the camera folder of a saved model, whatever made it."""
     board = get_board(options.board, firmware=options.firmware)
     check_destination(options.out)
     with quiet_tensorflow():
-        from keras_omv.estimation import load_model
+        from keras_omv import trained
+        from keras_omv.accuracy import WHOLE_RANGE, range_of
         from keras_omv.exporter import export as export_model
+        from keras_omv.old_models import load
         from keras_omv.tracing import trace
-    model = load_model(options.model)
+    model = load(options.model)
     height, width, channels = trace(model).input_shape
     data = _images(options, (height, width), channels, console)
-    low, high = options.input_range
+    view = trained.trained_view(model)
+    known_range = range_of(view) if view else WHOLE_RANGE
+    low, high = options.input_range or known_range
     train_images, test_images = (
         (pixels / 255 * (high - low) + low).astype("float32")
         for pixels in (data.train_images, data.test_images)

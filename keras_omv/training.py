@@ -16,7 +16,7 @@ from keras_omv.boards import Board, Budget
 from keras_omv.callbacks import BudgetMonitor, OpenMVExport
 from keras_omv.images import ImageData
 from keras_omv.mobilenet import model_of_levers
-from keras_omv.pruners import Pruning
+from keras_omv.pruners import ChannelPruning, Pruning
 from keras_omv.qat import QuantizationAwareTraining
 from keras_omv.recipe import (
     Recipe,
@@ -40,6 +40,7 @@ def train(
     board: Board | Budget,
     levers: Levers,
     recipe: Recipe | None = None,
+    shrink: bool = False,
     callbacks: Sequence[Any] = (),
 ) -> ExportReport:
     """Trains a MobileNetV2 on images and writes the camera folder.
@@ -50,6 +51,8 @@ def train(
         board: A `Board` or a `Budget`.
         levers: Of the MobileNetV2, from `choose_levers` perhaps.
         recipe: How to train. Defaults to `Recipe()`.
+        shrink: Whether channels are removed in training until the network fits the
+            board, see `ChannelPruning`. Defaults to `False`.
         callbacks: More Keras callbacks, such as `FitProgress`.
 
     Returns:
@@ -79,6 +82,7 @@ def train(
         shuffle=False,  # The dataset does it.
         verbose=0,
         callbacks=[
+            *([ChannelPruning(board)] if shrink else []),
             *([Pruning(schedule)] if schedule else []),
             QuantizationAwareTraining(recipe.start_epoch),
             BudgetMonitor(board),

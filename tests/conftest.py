@@ -28,3 +28,11 @@ def micropython(pytestconfig, tmp_path_factory):
         if os.environ.get("CI"):
             pytest.fail(f"CI must run MicroPython: {error}")
         pytest.skip(f"no MicroPython: {error}")
+
+
+@pytest.fixture(scope="session")
+def old_models(tmp_path_factory):
+    """A folder with models that Keras 2 wrote, see old_keras.py."""
+    import old_keras
+
+    return old_keras.make(tmp_path_factory.mktemp("old_models"))
