@@ -18,15 +18,15 @@ cost_accuracy.json; `--markdown` prints the README's table of them.
 """
 
 import argparse
-import importlib.metadata
 import importlib.util
 import json
 import pathlib
-import platform
 import re
 import statistics
 import subprocess
 import sys
+
+from common import versions
 
 from keras_omv import arena, flatbuffer
 from keras_omv.network import Network
@@ -136,17 +136,6 @@ def summaries(rows: list[dict]) -> dict[str, dict]:
     return {key: summary(values) for key, values in found.items() if values}
 
 
-def versions() -> dict[str, str]:
-    """Return the versions that the figures depend on."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
-
-
 def markdown(result: dict) -> str:
     """Return the README's table: each estimate, and how far it is off."""
     titles = {
@@ -182,7 +171,7 @@ def run(folder: pathlib.Path) -> dict:
     """Measure every file of a folder that device-ram.json knows."""
     known = json.loads((folder / "device-ram.json").read_text())["models"]
     rows = [measure(folder / name, known[name]) for name in sorted(known)]
-    return {"versions": versions(), "summary": summaries(rows), "files": rows}
+    return {"versions": versions(PACKAGES), "summary": summaries(rows), "files": rows}
 
 
 def main() -> None:

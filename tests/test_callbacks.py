@@ -99,6 +99,7 @@ def plain(model, images):
 
 ALL_CALLBACKS = {
     "Pruning": lambda folder: omv.Pruning(),
+    "ChannelPruning": lambda folder: omv.ChannelPruning(0.25),
     "QuantizationAwareTraining": lambda folder: omv.QuantizationAwareTraining(),
     "BudgetMonitor": lambda folder: omv.BudgetMonitor(BOARD),
     "OpenMVExport": lambda folder: omv.OpenMVExport(
@@ -236,6 +237,7 @@ def test_a_fit_without_rounding_makes_trained_ranges_stale(tmp_path):
     assert not (tmp_path / "camera").exists()
 
 
+@pytest.mark.filterwarnings("ignore:Zeros among the weights")
 def test_other_callbacks_keep_working(tmp_path):
     images, _ = make_data()
     model = make_model()
@@ -394,6 +396,7 @@ def test_steps_that_run_together_are_all_asked_for():
     assert history.history["omv_sparsity"] == pytest.approx([0.5, 0.5], abs=0.01)
 
 
+@pytest.mark.filterwarnings("ignore:Zeros among the weights")
 def test_sparsity_follows_the_schedule_and_is_logged():
     schedule = omv.PolynomialDecay(
         initial_sparsity=0.0,

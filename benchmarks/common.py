@@ -1,0 +1,155 @@
+"""What benchmarks share: the data, what figures were taken on, results, tables.
+
+Imports neither Keras nor keras_omv at the top: `tfmot_baseline.py`, which runs with
+Keras 2, takes its batches from here too.
+"""
+
+import datetime
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+RESULTS = pathlib.Path(__file__).parent / "results"
+PACKAGES = (
+    *("keras-omv", "keras", "tensorflow", "tf-keras", "numpy"),
+    *("tensorflow-model-optimization", "tflite-micro"),
+)
+PIXEL_SCALE, PIXEL_OFFSET = 1 / 127.5, -1.0
+"""What makes pixels from 0 to 255 the values from -1 to 1 that networks take."""
+
+
+def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
+    """The versions that figures depend on."""
+    found = {"python": platform.python_version()}
+    for name in packages:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def hardware() -> dict[str, Any]:
+    """What a measurement runs on, and how busy that is."""
+    return {
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "cores": os.cpu_count(),
+        "load_average": [round(load, 1) for load in os.getloadavg()],
+    }
+
+
+class Results:
+    """Rows of measurements in a JSON file, which is written after each of them.
+
+    A benchmark that was stopped goes on where it was when it is started again with
+    the same settings.
+
+    Args:
+        path: The file.
+        command: What makes it.
+        settings: What the rows were measured with; anything that JSON can hold.
+
+    Raises:
+        ValueError: If the file holds rows of other settings.
+    """
+
+    def __init__(self, path: pathlib.Path, *, command: str, settings: Any) -> None:
+        settings = json.loads(json.dumps(settings))
+        content = json.loads(path.read_text()) if path.exists() else {"rows": []}
+        if content.get("settings", settings) != settings:
+            raise ValueError(
+                f"Expected rows of the settings at hand. Received: {path} with others. "
+                "Remove the file to measure anew."
+            )
+        self.path = path
+        self.content = {"command": command, "settings": settings, **content}
+
+    def measure(self, key: dict[str, Any], function: Callable[[], dict]) -> dict:
+        """The row of a key; measured only if it is not there yet.
+
+        Args:
+            key: The entries that tell the row from all others.
+            function: Returns the other entries.
+        """
+        for row in self.content["rows"]:
+            if key.items() <= row.items():
+                return row
+        row = {**key, **function(), "hardware": hardware(), "versions": versions()}
+        row["date"] = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
+        self.content["rows"].append(row)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_text(json.dumps(self.content, indent=1) + "\n")
+        print(row, flush=True)
+        return row
+
+
+def scaled(images: np.ndarray) -> np.ndarray:
+    """Pixels as networks without a layer for it take them, float32 in [-1, 1]."""
+    return images.astype("float32") * np.float32(PIXEL_SCALE) + np.float32(PIXEL_OFFSET)
+
+
+def orders(images: int, epochs: int, seed: int) -> np.ndarray:
+    """In which order every epoch takes the images, `(epochs, images)`."""
+    random = np.random.default_rng(seed)
+    return np.stack([random.permutation(images) for _ in range(epochs)])
+
+
+def batches(
+    images: np.ndarray, labels: np.ndarray, order: np.ndarray, batch_size: int
+) -> tuple[Any, int]:
+    """The batches of a training, the same in every Keras.
+
+    Args:
+        images: Of shape `(n, height, width, channels)`.
+        labels: Of shape `(n,)`.
+        order: From `orders`.
+        batch_size: Images of a step; those left over at an epoch's end are not used.
+
+    Returns:
+        A dataset over all epochs, and the steps of one of them.
+    """
+    import tensorflow as tf
+
+    steps = order.shape[1] // batch_size
+    source = tf.constant(images), tf.constant(labels)
+    indices = order[:, : steps * batch_size].reshape(-1, batch_size)
+
+    def take(chosen: Any) -> tuple[Any, ...]:
+        return tuple(tf.gather(part, chosen) for part in source)
+
+    dataset = tf.data.Dataset.from_tensor_slices(indices).map(take).prefetch(2)
+    return dataset, steps
+
+
+def status_bytes(name: str) -> int:
+    """A memory figure of this process: `VmRSS`, or `VmHWM`, its peak (Linux).
+
+    `resource.getrusage` would count the peak of the process that started this one.
+    """
+    lines = pathlib.Path("/proc/self/status").read_text().splitlines()
+    found = next(line for line in lines if line.startswith(f"{name}:"))
+    return 1024 * int(found.split()[1])
+
+
+def spread(values: Iterable[float], *, signed: bool = False) -> str:
+    """The mean and the standard deviation of shares, in percent."""
+    percents = [100 * value for value in values]
+    deviation = statistics.stdev(percents) if len(percents) > 1 else 0.0
+    mean = statistics.fmean(percents)
+    return (
+        f"{mean:+.1f} ± {deviation:.1f}" if signed else f"{mean:.1f} ± {deviation:.1f}"
+    )
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table whose first column is text and whose others are figures."""
+    ruler = ["---", *["--:"] * (len(head) - 1)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ruler, *rows))
