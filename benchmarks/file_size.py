@@ -37,8 +37,9 @@ from tflite_micro import runtime
 
 import keras_omv as omv
 from keras_omv import flatbuffer
+from keras_omv.batches import batches_of
 from keras_omv.convert import lower
-from keras_omv.view import QuantizedView, batches_of
+from keras_omv.view import QuantizedView
 
 RESULTS = pathlib.Path(__file__).parent / "results" / "file_size.json"
 REFERENCES = pathlib.Path(__file__).parents[1] / "tests" / "data" / "device-ram"

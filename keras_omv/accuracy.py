@@ -7,10 +7,11 @@ import numpy as np
 import tensorflow as tf
 
 from keras_omv import trained
+from keras_omv.batches import batches_of
 from keras_omv.evaluation import Accuracy, DeviceRun, measure_device
 from keras_omv.evaluation_data import gather
 from keras_omv.graph import Graph
-from keras_omv.view import QuantizedView, batches_of
+from keras_omv.view import QuantizedView
 
 WHOLE_RANGE = (0.0, 255.0)
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_omv import flatbuffer
 from keras_omv.accuracy import measure, range_of
+from keras_omv.batches import batches_of
 from keras_omv.boards import Board, Budget, as_board
 from keras_omv.camera_files import camera_files
 from keras_omv.candidates import (
@@ -41,7 +42,6 @@ from keras_omv.report_figures import file_hashes, network_input_range
 from keras_omv.report_page import page
 from keras_omv.sparsity import pruning_notes, zero_share
 from keras_omv.storage import StockModels, read_stock_models
-from keras_omv.view import batches_of
 
 logger = logging.getLogger(__name__)
 

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from keras_omv.accuracy import device_classes
+from keras_omv.batches import batches_of
 from keras_omv.errors import TrainingDivergedError
 from keras_omv.feeds import Images
 from keras_omv.mobilenet import model_of_levers
@@ -27,7 +28,7 @@ from keras_omv.recipe import (
 )
 from keras_omv.results import write_atomically
 from keras_omv.trained import trained_view
-from keras_omv.view import QuantizedView, batches_of
+from keras_omv.view import QuantizedView
 
 CALIBRATION_IMAGES = 512
 MODEL_FILE = "model.keras"

@@ -6,53 +6,22 @@ go through it, so what is trained is what is shipped. Training rounds in float32
 which has gradients; inference computes what the camera computes (inference.py).
 """
 
-import dataclasses
 import functools
-import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_omv.averaging import MovingAverage, ViewRange
 from keras_omv.errors import DatasetError
 from keras_omv.fusion import build_graph
-from keras_omv.graph import FIXED, PASSING, WEIGHTED, Graph, Step
-from keras_omv.inference import FIXED_QUANTIZATIONS, IntegerInference, apply_kernel
-from keras_omv.normalization import (
-    BatchStatistics,
-    StatisticsStep,
-    can_normalize,
-)
+from keras_omv.graph import FIXED, Graph
+from keras_omv.inference import FIXED_QUANTIZATIONS, IntegerInference
+from keras_omv.normalization import BatchStatistics
 from keras_omv.quantization import PixelQuantize
-from keras_omv.scales import Quantization, fake_quantize_kernel, kernel_axes
-
-_FINAL = {
-    "softmax": keras.ops.softmax,
-    "sigmoid": keras.ops.sigmoid,
-    "tanh": keras.ops.tanh,
-}
-_ACTIVATIONS = {
-    "linear": lambda x: x,
-    "relu": tf.nn.relu,
-    "relu6": tf.nn.relu6,
-}
-_LIMITS = {"relu": float("inf"), "relu6": 6.0}
-
-
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class _Training:
-    """What a training step moves; a calibrating one has none.
-
-    Attributes:
-        keep: The share of the old ranges that stays.
-        statistics: Of batch normalizations.
-    """
-
-    keep: Any
-    statistics: StatisticsStep
+from keras_omv.rounding import RoundedSteps, TrainingStep, call_layer
+from keras_omv.scales import Quantization
 
 
 class QuantizedView:
@@ -247,127 +216,19 @@ class QuantizedView:
         Returns:
             Shape `(batch, classes)`.
         """
-        step = _Training(self.averaging.next_batch(), self.statistics.begin_step())
+        step = TrainingStep(self.averaging.next_batch(), self.statistics.begin_step())
         return self._run(x, step)
 
     def _calibrate(self, inputs: Any) -> None:
         self._run(self._preprocessed(inputs, training=False), None)
 
-    def _run(self, x: Any, training: _Training | None) -> Any:
-        values = {self.graph.input_value: self.pixels(x, training=True)}
-        for step in self.graph.steps:
-            sources = [values[value] for value in step.inputs]
-            result = self._compute(step, sources, training)
-            values[step.output] = self._finish(step, result, training)
-        return values[self.graph.output]
+    def _run(self, x: Any, training: TrainingStep | None) -> Any:
+        run = RoundedSteps(self.graph, self.owners, self.quantizers)
+        return run(self.pixels(x, training=True), training)
 
     def _preprocessed(self, inputs: Any, *, training: bool) -> Any:
         # Keras takes the image of a model by itself, in a list or in a dictionary.
         x = tf.cast(tf.nest.flatten(inputs)[0], tf.float32)
         for layer in self.graph.preprocessing:
-            x = _call(layer, x, training=training)
+            x = call_layer(layer, x, training=training)
         return x
-
-    def _compute(
-        self, step: Step, sources: list[Any], training: _Training | None
-    ) -> Any:
-        if step.kind in WEIGHTED:
-            x = self._weighted(step, sources[0], training)
-        elif step.kind == "add":
-            x = sources[0] + sources[1]
-        elif step.kind == "concat":
-            x = tf.concat(sources, axis=-1)
-        elif step.kind in _FINAL:
-            x = _FINAL[step.kind](sources[0])
-        elif step.layer is not None:
-            x = self._call(step.layer, sources[0], training)
-        else:
-            x = sources[0]
-        return x
-
-    def _call(self, layer: Any, x: Any, training: _Training | None) -> Any:
-        if training and can_normalize(layer, x):
-            return training.statistics.normalize(layer, x)
-        return _call(layer, x, training=training is not None)
-
-    def _weighted(self, step: Step, x: Any, training: _Training | None) -> Any:
-        kernel = tf.convert_to_tensor(step.kernel)
-        if training:
-            axes = kernel_axes(step.kind, per_channel=step.per_channel)
-            kernel = fake_quantize_kernel(kernel, axes)
-        x = apply_kernel(step, x, kernel)
-        if step.bias is not None:
-            x = x + step.bias
-        if step.batch_norm is not None:
-            x = self._call(step.batch_norm, x, training)
-        return x
-
-    def _finish(self, step: Step, x: Any, training: _Training | None) -> Any:
-        """Activation and rounding of a step's output."""
-        own = self.quantizers.get(step.output)
-        if training and own is not None and step.activation in _LIMITS:
-            return own.rectify(x, _LIMITS[step.activation], training.keep)
-        return self._quantize(step, _ACTIVATIONS[step.activation](x), training)
-
-    def _quantize(self, step: Step, x: Any, training: _Training | None) -> Any:
-        owner = self.owners[step.output]
-        quantizer = self.quantizers.get(owner)
-        if quantizer is None:
-            return x
-        if step.kind in PASSING:
-            # An average is rounded to the grid of its input; the others are on it.
-            rounds = training and step.kind == "average_pool"
-            return quantizer.round_average(x) if rounds else x
-        if owner != step.output:
-            return x  # A concatenation further on rounds all of its inputs.
-        if training is None:
-            quantizer.widen(x)
-            return x
-        quantizer.follow(x, training.keep)
-        return quantizer.round(x)
-
-
-def _call(layer: Any, x: Any, *, training: bool) -> Any:
-    """Calls one of the user's layers.
-
-    As in Keras' own `fit`, all layers train: there a `training=False` that was fixed
-    in a call does not count (keras-team/keras#20285), `trainable=False` does.
-    """
-    return layer(x, training=training) if _takes_training(layer) else layer(x)
-
-
-def _takes_training(layer: Any) -> bool:
-    function = layer.call if isinstance(layer, keras.Layer) else layer
-    return "training" in inspect.signature(function).parameters
-
-
-def batches_of(data: Any, *, batch_size: int = 32, limit: int = 512) -> Iterator[Any]:
-    """Batches of images from whatever `model.fit` takes.
-
-    Args:
-        data: Images of shape `(n, height, width, channels)`, a pair of images and
-            labels, or a dataset (tf.data, PyDataset, generator) of batches of either.
-        batch_size: Of arrays.
-        limit: The number of images after which to stop.
-
-    Yields:
-        Arrays or tensors of shape `(batch, height, width, channels)`.
-    """
-    seen = 0
-    for batch in _batches(data, batch_size):
-        images = batch[0] if isinstance(batch, tuple | list) else batch
-        yield images[: limit - seen]
-        seen += int(images.shape[0])
-        if seen >= limit:
-            return
-
-
-def _batches(data: Any, batch_size: int) -> Iterator[Any]:
-    if isinstance(data, keras.utils.PyDataset):
-        return (data[index] for index in range(len(data)))
-    if isinstance(data, tf.data.Dataset | Iterator):
-        return iter(data)
-    is_pair = isinstance(data, tuple | list) and np.ndim(data[0]) != 3
-    images = np.asarray(data[0] if is_pair else data)
-    starts = range(0, len(images), batch_size)
-    return (images[start : start + batch_size] for start in starts)

@@ -174,7 +174,7 @@ def test_rivals_of_pruning_are_within_its_limits(load):
         test_labels=np.zeros(1, "int64"),
     )
     task, dense = pruning.Task(full, data, 0), omv.estimate(levers)
-    for variant in ("alpha_60", "alpha_60_75", "alpha_40"):
+    for variant in ("alpha_60", "alpha_40"):
         cost = omv.estimate(pruning.rival_levers(task, variant))
         flash, ram = pruning.LIMITS[variant]
         assert cost.flash_bytes <= flash * dense.flash_bytes

@@ -11,13 +11,14 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
+from keras_omv.batches import batches_of
 from keras_omv.errors import UnsupportedModelError
 from keras_omv.scales import (
     fake_quantize_kernel,
     kernel_axes,
     weight_quantization,
 )
-from keras_omv.view import QuantizedView, batches_of
+from keras_omv.view import QuantizedView
 
 SHALLOW = [name for name in models.MODELS if name != models.DEEP]
 
