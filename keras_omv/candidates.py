@@ -166,7 +166,8 @@ def choose(candidates: Sequence[Candidate]) -> tuple[Candidate, str]:
     best = max(pool, key=_accuracy)
     equals = [c for c in pool if _is_equal(best, c)]
     chosen = min(equals, key=lambda c: (c.cost.flash_bytes, c.cost.ram_bytes))
-    return chosen, _why(chosen, best, len(pool), len(candidates))
+    why = _why(chosen, best, len(pool), len(candidates))
+    return chosen, why + _plain_rounding(chosen, pool)
 
 
 def _trained_range(
@@ -251,6 +252,18 @@ def _is_equal(best: Candidate, other: Candidate) -> bool:
     gained = int(np.sum(best.run.is_right & ~other.run.is_right))
     lost = int(np.sum(other.run.is_right & ~best.run.is_right))
     return (gained - lost) ** 2 <= gained + lost
+
+
+def _plain_rounding(chosen: Candidate, pool: Sequence[Candidate]) -> str:
+    """Says so where training with rounding has brought nothing that can be seen."""
+    for other in pool:
+        is_plain = other.name == chosen.name and other.quantization == CALIBRATED
+        if chosen.quantization == TRAINED and is_plain and _is_equal(chosen, other):
+            return (
+                " Plain post-training quantization of the same weights is as accurate "
+                f"within the noise ({_accuracy(other):.1%})."
+            )
+    return ""
 
 
 def _why(chosen: Candidate, best: Candidate, fitting: int, count: int) -> str:

@@ -29,9 +29,11 @@ NPU_MODEL_FILE = "model_npu.tflite"
 """The model compiled for the camera's NPU; in /rom it is called `MODEL_FILE`."""
 _MODEL_FILES = (MODEL_FILE, DESKTOP_MODEL_FILE)
 _TEXT_FILES = (LABELS_FILE, SCRIPT_FILE, REPORT_FILE, REPORT_PAGE_FILE)
+SELFTEST_FILES = ("selftest.py", "selftest.bin")
+"""Made from a folder's model, and stale after another export."""
 BOARD_FILES = (ROMFS_FILE, NPU_MODEL_FILE, SETTINGS_FILE, MEMORY_FILE)
 """What only some cameras need."""
-OUR_FILES = frozenset((*_MODEL_FILES, *_TEXT_FILES, *BOARD_FILES))
+OUR_FILES = frozenset((*_MODEL_FILES, *_TEXT_FILES, *BOARD_FILES, *SELFTEST_FILES))
 """What an older export may leave behind; anything else in the folder is kept."""
 
 REPORT_FORMAT = "keras_omv.report/"

@@ -53,6 +53,7 @@ def train(options: argparse.Namespace, console: Console) -> None:
         levers=levers,
         recipe=recipe,
         shrink=options.shrink,
+        stock_models=options.stock_models,
         callbacks=[FitProgress(console, start_epoch=recipe.start_epoch)],
     )
     screens.print_report(report, board, console)
@@ -122,6 +123,7 @@ def export(options: argparse.Namespace, console: Console) -> None:
         evaluation_data=(test_images, data.test_labels),
         input_range=(low, high),
         dtype=options.dtype,
+        stock_models=options.stock_models,
     )
     screens.print_report(report, board, console)
 

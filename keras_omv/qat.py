@@ -22,6 +22,9 @@ class QuantizationAwareTraining(keras.callbacks.Callback):
     `omv.export` finds the trained ranges. A fit that was interrupted leaves the model
     rounding until the next fit with a callback of this package, or `omv.export`.
 
+    Ranges are averages of the batches' extremes, not learned: the optimizer is built
+    for the model's own variables, and stays as it is.
+
     For the last `freeze_epochs` the ranges stand still, and so do the statistics of
     batch normalizations: training normalizes with the moving ones, as the camera
     does, so that the network it improves is the one that ships. In the epoch before

@@ -14,12 +14,12 @@ import numpy as np
 from keras_omv import flatbuffer, verify
 from keras_omv.boards import NEEDS_COMPILER
 from keras_omv.camera import from_rgb565, to_rgb565
+from keras_omv.deploy import SELFTEST_FILES
 from keras_omv.frames import as_inputs, probe_inputs
 from keras_omv.network import Network
 from keras_omv.scripts import render_script
 
-SCRIPT_FILE = "selftest.py"
-DATA_FILE = "selftest.bin"
+SCRIPT_FILE, DATA_FILE = SELFTEST_FILES
 MOST_FRAMES = 6
 MOST_BYTES = 64 << 10
 """Of selftest.bin with more than one frame: drives may have no more than 96 KiB."""

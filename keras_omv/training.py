@@ -41,6 +41,7 @@ def train(
     levers: Levers,
     recipe: Recipe | None = None,
     shrink: bool = False,
+    stock_models: Any = None,
     callbacks: Sequence[Any] = (),
 ) -> ExportReport:
     """Trains a MobileNetV2 on images and writes the camera folder.
@@ -53,6 +54,7 @@ def train(
         recipe: How to train. Defaults to `Recipe()`.
         shrink: Whether channels are removed in training until the network fits the
             board, see `ChannelPruning`. Defaults to `False`.
+        stock_models: As for `omv.export`.
         callbacks: More Keras callbacks, such as `FitProgress`.
 
     Returns:
@@ -73,6 +75,7 @@ def train(
         # Also plain rounding after training is tried; the better one ships.
         representative_data=data.train_images,
         evaluation_data=(data.test_images, data.test_labels),
+        stock_models=stock_models,
         seed=recipe.seed,
     )
     model.fit(

@@ -97,6 +97,18 @@ def test_what_does_not_fit_never_ships_while_something_does():
     assert "of the 2 that fit" in choose(others)[1]
 
 
+def test_where_plain_rounding_is_as_good_it_is_said():
+    trained = dataclasses.replace(candidate("m", range(90)), quantization=TRAINED)
+    chosen, why = choose([trained, candidate("m", range(89))])
+    assert chosen is trained
+    assert "Plain post-training quantization of the same weights is as accurate" in why
+    assert "(89.0%)" in why
+    _, why = choose([trained, candidate("m", range(60))])
+    assert "Plain" not in why
+    _, why = choose([trained, candidate("another", range(89))])
+    assert "Plain" not in why
+
+
 def test_one_candidate_is_no_choice():
     only = candidate("only", range(1))
     assert choose([only]) == (only, "")
