@@ -2,8 +2,13 @@
 
 import pathlib
 import re
+import shlex
 
 import numpy as np
+import pytest
+
+from keras_omv.arguments import make_parser
+from keras_omv.cli import main
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -38,3 +43,24 @@ def test_every_python_example_runs(tmp_path, monkeypatch):
         exec(compile(quick, "README.md", "exec"), names)
     assert (tmp_path / "camera" / "model.tflite").exists()
     assert names["report"].quantization == "trained"
+
+
+def commands():
+    """Every command line of ours, as the words that follow `keras-omv`."""
+    lines = "\n".join(blocks("sh")).replace("&&", "\n").splitlines()
+    found = (line.split("keras-omv ", 1) for line in lines if "/keras-omv " in line)
+    return [shlex.split(rest, comments=True) for _, rest in found]
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_every_command_is_one_that_the_shell_takes(words):
+    options = make_parser().parse_args(words)
+    assert callable(options.run)
+
+
+@pytest.mark.parametrize(
+    "words", [w for w in commands() if w[0] in ("cost", "space")], ids=" ".join
+)
+def test_commands_that_need_no_images_run_as_they_stand(words, capsys):
+    main(words)
+    assert "KiB" in capsys.readouterr().out
