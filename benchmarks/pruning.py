@@ -4,32 +4,29 @@
     python benchmarks/pruning.py --quick
     python benchmarks/pruning.py --table
 
-MobileNetV2 alpha 0.35 at 64 px. One dense training a seed; from its weights go on, for
-the same epochs: training as before; with the smallest 80 % of the weights zero; with
-channels removed until flash and RAM are 60 % and 75 % of the dense network's, and 40 %
-and 60 %. Their rival is a smaller MobileNetV2 of all 17 blocks that is trained from
-scratch for all these epochs: of those with a like share of the flash, whatever their
-RAM, the one with the most MACs.
+MobileNetV2 alpha 0.35 at 64 px, trained in one fit from scratch, all for the same
+epochs with the default recipe: dense; with channels removed until flash and RAM are
+60 % and 75 % of the dense network's, and 40 % and 60 %; with the smallest 80 % of the
+weights zero. The honest rival of removing channels is a smaller MobileNetV2 of all 17
+blocks: of those with a like share of the flash, whatever their RAM, the one with the
+most MACs.
 
-All are trained with the default recipe's augmentation and optimizer and quantized after
-training. Flash, RAM, time and accuracy (TFLM's) are those of the exported folder's
-report; the time is an estimate.
+Flash, RAM, time and accuracy (TFLM's, quantized after training) are those of the
+exported folder's report; the time is an estimate.
 
 Writes benchmarks/results/pruning.json after every training and goes on from there when
-started again; remove it to measure anew. The dense weights are kept in the system's
-temporary folder. On two quiet cores a seed takes about 10 minutes. `--quick` is
-scikit-learn's digits at 32 px, one seed: a few minutes, and results of its own.
+started again; remove it to measure anew. On two quiet cores a seed takes about 20
+minutes. `--quick` is scikit-learn's digits at 32 px, one seed: a few minutes, and
+results of its own.
 """
 
 import argparse
 import dataclasses
-import hashlib
 import json
 import os
 import pathlib
 import statistics
 import tempfile
-from collections.abc import Callable
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -44,17 +41,16 @@ from keras_omv.images import ImageData, load_digits, load_image_folder
 from keras_omv.mobilenet import model_of_levers
 from keras_omv.recipe import Recipe, compile_model, training_batches
 
-WEIGHTS = pathlib.Path(tempfile.gettempdir(), "keras-omv-benchmarks")
 CALIBRATION_IMAGES = 512
 ALPHAS = tuple(percent / 100 for percent in range(5, 36))
 HEADS = (160, 320, 480, 640, 800, 960, 1120, 1280)
 TITLES = {
     "dense": "dense",
-    "magnitude": "80 % of the weights zero, `omv.Pruning`",
     "channels_60": "`omv.ChannelPruning`, 60 % flash, 75 % RAM",
-    "channels_40": "`omv.ChannelPruning`, 40 % flash, 60 % RAM",
     "alpha_60": "smaller alpha, 60 % flash, any RAM",
+    "channels_40": "`omv.ChannelPruning`, 40 % flash, 60 % RAM",
     "alpha_40": "smaller alpha, 40 % flash, any RAM",
+    "magnitude": "80 % of the weights zero, `omv.Pruning`",
 }
 LIMITS: dict[str, tuple[float, float | None]] = {
     "channels_60": (0.6, 0.75),
@@ -72,26 +68,20 @@ class Setting:
     Attributes:
         alpha: Of the dense MobileNetV2.
         resolution: Its image's side.
-        dense_epochs: Of the training that those with alpha 0.35 share.
-        epochs: Of what each of them goes on with.
-        learning_rate: The highest of the first; the default recipe's.
-        tuning_rate: The highest of the second.
+        epochs: Of every training.
         sparsity: Of magnitude pruning.
         flip: Whether images are mirrored at random.
     """
 
     alpha: float = 0.35
     resolution: int = 64
-    dense_epochs: int = 10
-    epochs: int = 8
-    learning_rate: float = 3e-3
-    tuning_rate: float = 1e-3
+    epochs: int = 16
     sparsity: float = 0.8
     flip: bool = True
 
 
 FULL = Setting()
-QUICK = Setting(resolution=32, dense_epochs=2, epochs=3, flip=False)
+QUICK = Setting(resolution=32, epochs=6, flip=False)
 
 
 class Task:
@@ -115,63 +105,39 @@ class Task:
             ram_bytes=ram and int(ram * self.dense_cost.ram_bytes),
         )
 
-    def train(
-        self, model: Any, epochs: int, learning_rate: float, callbacks: list[Any]
-    ) -> None:
-        """Trains with the default recipe."""
+    def trained(self, levers: Levers, *callbacks: Any) -> Any:
+        """A network trained from scratch with the default recipe."""
+        keras.utils.set_random_seed(self.seed)
+        model = model_of_levers(levers)
         recipe = Recipe(
-            epochs=epochs,
-            learning_rate=learning_rate,
-            flip=self.setting.flip,
-            seed=self.seed,
+            epochs=self.setting.epochs, flip=self.setting.flip, seed=self.seed
         )
         images = self.data.train_images, self.data.train_labels
         dataset = training_batches(tf.data.Dataset.from_tensor_slices(images), recipe)
         compile_model(model, recipe, int(dataset.cardinality()))
-        model.fit(dataset, epochs=epochs, shuffle=False, callbacks=callbacks, verbose=0)
-
-    def dense(self) -> Any:
-        """The model with the weights of the dense training, which is done once."""
-        keras.utils.set_random_seed(self.seed)
-        model, path = model_of_levers(self.levers), self._weights_path()
-        if path.exists():
-            model.load_weights(path)
-            return model
-        self.train(model, self.setting.dense_epochs, self.setting.learning_rate, [])
-        path.parent.mkdir(exist_ok=True)
-        model.save_weights(path)
+        model.fit(
+            dataset,
+            epochs=recipe.epochs,
+            shuffle=False,
+            callbacks=list(callbacks),
+            verbose=0,
+        )
         return model
 
-    def _weights_path(self) -> pathlib.Path:
-        digest = hashlib.sha256(repr((self.setting, self.seed)).encode())
-        digest.update(self.data.train_images.tobytes())
-        return WEIGHTS / f"{digest.hexdigest()[:16]}.weights.h5"
 
-
-def tuned(task: Task, *callbacks: Any) -> Any:
-    """The dense model, trained on with some callbacks."""
-    model = task.dense()
-    task.train(model, task.setting.epochs, task.setting.tuning_rate, [*callbacks])
-    return model
-
-
-def magnitude(task: Task) -> Any:
-    """The dense model with its smallest weights zero, over half of the epochs."""
+def magnitude(task: Task) -> omv.Pruning:
+    """Zeros from a tenth to half of the training, as channel pruning has it."""
     batch_size = Recipe().batch_size
     steps = task.setting.epochs * -(-len(task.data.train_labels) // batch_size)
-    schedule = omv.PolynomialDecay(
-        initial_sparsity=0.0,
-        final_sparsity=task.setting.sparsity,
-        begin_step=steps // 10,
-        end_step=steps // 2,
-        frequency=max(1, steps // 25),
+    return omv.Pruning(
+        omv.PolynomialDecay(
+            initial_sparsity=0.0,
+            final_sparsity=task.setting.sparsity,
+            begin_step=steps // 10,
+            end_step=steps // 2,
+            frequency=max(1, steps // 25),
+        )
     )
-    return tuned(task, omv.Pruning(schedule))
-
-
-def channels(task: Task, variant: str) -> Any:
-    """The dense model with channels removed until it is within the limits."""
-    return tuned(task, omv.ChannelPruning(task.budget(variant)))
 
 
 def rival_levers(task: Task, variant: str) -> Levers:
@@ -189,23 +155,15 @@ def rival_levers(task: Task, variant: str) -> Levers:
     return points[0].levers
 
 
-def smaller(task: Task, variant: str) -> Any:
-    """A MobileNetV2 within the limits, trained from scratch for as many epochs."""
-    keras.utils.set_random_seed(task.seed)
-    model = model_of_levers(rival_levers(task, variant))
-    epochs = task.setting.dense_epochs + task.setting.epochs
-    task.train(model, epochs, task.setting.learning_rate, [])
-    return model
-
-
 def trained(task: Task, variant: str) -> Any:
     """The model of a variant."""
     if variant == "dense":
-        return tuned(task)
+        return task.trained(task.levers)
     if variant == "magnitude":
-        return magnitude(task)
-    make: Callable[[Task, str], Any] = channels if "channels" in variant else smaller
-    return make(task, variant)
+        return task.trained(task.levers, magnitude(task))
+    if variant.startswith("channels"):
+        return task.trained(task.levers, omv.ChannelPruning(task.budget(variant)))
+    return task.trained(rival_levers(task, variant))
 
 
 def measure(task: Task, variant: str) -> dict[str, Any]:

@@ -55,7 +55,7 @@ class Setting:
 SETTINGS = {
     "easy": Setting(data="digits", resolution=48, float_epochs=10, epochs=4),
     "hard": Setting(
-        data="folder", resolution=48, float_epochs=10, epochs=4, spread=2.0
+        data="folder", resolution=32, float_epochs=8, epochs=4, spread=2.0
     ),
 }
 TINY = Setting(
