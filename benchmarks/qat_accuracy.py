@@ -53,10 +53,10 @@ class Setting:
 
 
 SETTINGS = {
-    "easy": Setting(data="digits", resolution=48, float_epochs=10, epochs=4),
     "hard": Setting(
         data="folder", resolution=32, float_epochs=8, epochs=4, spread=2.0
     ),
+    "easy": Setting(data="digits", resolution=48, float_epochs=10, epochs=4),
 }
 TINY = Setting(
     data="digits", alpha=0.05, resolution=32, float_epochs=1, epochs=2, spread=1.0

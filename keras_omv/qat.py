@@ -10,6 +10,10 @@ from keras_omv.distillation import Distillation, check_options
 from keras_omv.routing import route, unroute
 from keras_omv.view import QuantizedView
 
+SETTLED_RATE = 0.1
+"""The share of a fit's highest learning rate below which weights move little enough for
+the statistics of an epoch to hold in the next."""
+
 
 class QuantizationAwareTraining(keras.callbacks.Callback):
     """Trains with int8 rounding from an epoch of the running `fit` on.
@@ -25,17 +29,19 @@ class QuantizationAwareTraining(keras.callbacks.Callback):
     Ranges are averages of the batches' extremes, not learned: the optimizer is built
     for the model's own variables, and stays as it is.
 
-    For the last `freeze_epochs` the ranges stand still, and so do the statistics of
-    batch normalizations: training normalizes with the moving ones, as the camera
-    does, so that the network it improves is the one that ships. In the epoch before
-    they are estimated anew, from the quantized network; a fit without such an epoch
-    leaves them to Keras. `trainable=False` layers keep theirs, as in Keras;
+    For the last `freeze_epochs` the ranges stand still. So do the statistics of batch
+    normalizations where the learning rate has decayed to a tenth of the fit's highest
+    or less: in the epoch before they are estimated anew, from the quantized network,
+    and then training normalizes with them, as the camera does, so that the network it
+    improves is the one that ships. At a higher rate the weights would move away from
+    them, and Keras' own rule stays. `trainable=False` layers keep theirs, as in Keras;
     `renorm=True`, `synchronized=True` and subclasses train as without this callback.
 
     Args:
         start_epoch: Epoch, counted from 0, to begin at. Defaults to `0`.
-        freeze_epochs: For how many of the last epochs ranges and batch statistics
-            are kept still. Defaults to `1`; never in the first epoch with rounding.
+        freeze_epochs: For how many of the last epochs the ranges are kept still, and
+            perhaps the batch statistics. Defaults to `1`; never in the first epoch
+            with rounding.
         input_range: The values `(low, high)` that pixels 0 and 255 have where they
             enter the model. Defaults to `None`: (0, 255) where the model rescales
             its input itself, else taken from the first batch.
@@ -115,6 +121,8 @@ class QuantizationAwareTraining(keras.callbacks.Callback):
         self._distillation = self._make_distillation(view)
         trained.begin(self.model, view)
         self._first_epoch: int | None = None
+        self._highest_rate = 0.0
+        self._estimates = False
 
     def _make_distillation(self, view: QuantizedView) -> Distillation | None:
         if self.teacher is None:
@@ -128,6 +136,8 @@ class QuantizationAwareTraining(keras.callbacks.Callback):
         )
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        rate = float(self.model.optimizer.learning_rate)
+        self._highest_rate = max(self._highest_rate, rate)
         view = trained.in_training(self.model)
         if view is None or epoch < self.start_epoch:
             return
@@ -138,8 +148,11 @@ class QuantizationAwareTraining(keras.callbacks.Callback):
         freeze_epoch = max(self._first_epoch + 1, epochs - self.freeze_epochs)
         if epoch >= freeze_epoch:
             view.freeze()
+            view.statistics.freeze(self._estimates)
         elif epoch == freeze_epoch - 1 and freeze_epoch < epochs:
-            view.statistics.estimate()
+            self._estimates = rate <= SETTLED_RATE * self._highest_rate
+            if self._estimates:
+                view.statistics.estimate()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         view = trained.in_training(self.model)

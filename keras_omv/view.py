@@ -162,8 +162,7 @@ class QuantizedView:
         self.set_ranges(dict.fromkeys(self.quantizers, (0.0, 0.0)))
 
     def freeze(self, frozen: bool = True) -> None:
-        """Keeps ranges and batch statistics during training, or lets them move."""
-        self.statistics.freeze(frozen)
+        """Keeps the ranges as they are during training, or lets them move."""
         self.averaging.frozen.assign(frozen)
 
     def get_ranges(self) -> dict[int, tuple[float, float]]:
