@@ -53,9 +53,7 @@ class Setting:
 
 
 SETTINGS = {
-    "hard": Setting(
-        data="folder", resolution=32, float_epochs=8, epochs=4, spread=2.0
-    ),
+    "hard": Setting(data="folder", resolution=32, float_epochs=8, epochs=4, spread=2.0),
     "easy": Setting(data="digits", resolution=48, float_epochs=10, epochs=4),
 }
 TINY = Setting(

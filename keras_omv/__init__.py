@@ -8,24 +8,37 @@ Rooms, from the ground up; imports point downward only:
 - tables, operators, reader, flatbuffer: the .tflite file, read and written.
 - firmware, ranges, shapes, rules: what each release loads and runs well.
 - kernels, arena, cost: TFLM's memory; flash, RAM, MACs and time.
+- channels, compaction, shrinking: what a network can lose to become smaller.
 - placement, screening, space, changes: all candidates that fit, at full speed.
 - tracing, calls, layers, graph, fusion: a Keras model as the steps the camera takes.
-- scales, quantization, fixed_point, folding: int8 rounding, and the camera's integers.
-- inference, view, convert: rounding in training, the same in inference and in the file.
-- mobilenet, pruning, legacy: MobileNetV2 in Keras; masks; files of Keras 2.
+- scales, averaging, quantization: int8 rounding, and the ranges that it needs.
+- fixed_point, folding, inference: the camera's integers.
+- batches, normalization, rounding, view, convert: trained with rounding, and lowered.
+- distillation: a float model that teaches the quantized one.
+- mobilenet, pruning: MobileNetV2 in Keras; masks.
+- saved_model, legacy, old_tflite, old_models: what others wrote, as Keras models.
 - importance, slicing, pretrained: a wider model's weights, and where they come from.
 - camera, preprocessing: the camera's arithmetic, in NumPy and in TensorFlow.
 - folders, pictures, images, survey: labelled images from folders.
 - sandbox, tflm, frames, verify, verification: TFLM run, files judged.
-- trained, routing, evaluation_data, evaluation, accuracy: accuracy measured.
-- scripts, folder_swap, romfs, deploy, estimation, exporter: the camera folder.
-- candidates, report, memory_map, report_page: what ships, with proof.
-- report_again, report_check: the proof, checked.
-- qat, pruners, callbacks: what users add to fit.
+- fits, channel_masks, trained, routing: what a fit knows of its model.
+- evaluation_data, evaluation, accuracy: accuracy measured.
+- scripts, folder_swap, romfs, storage, deploy: the camera folder.
+- ethos_u, vela, neuralart, npu, sparsity: compilers of NPUs, and what zeros save there.
+- estimation, export_checks, camera_files, exporter: from a model to the folder.
+- candidates, report, report_figures, memory_map, report_page: what ships, with proof.
+- report_again, report_files, report_check: the proof, checked.
+- charts, memory_plot, plots: pictures for notebooks and TensorBoard.
+- qat, scheduled, pruners, callbacks: what users add to fit.
+- epoch_cost, epoch_accuracy, tracking: every epoch's figures, for TensorBoard.
 - progress, recipe, training: the default recipe.
 - proposals, forecast, oracles, results, project, interruptions: a search's parts.
 - feeds, sources, trial, starting, runner, tuner, search_progress: a search that trains.
-- screens, terminal, commands, making, search_command, verify_command, cli: the shell.
+- search_tracking: its trials and pictures, for TensorBoard.
+- camera_link, camera_commands, staging, serial_copy, drive_copy: copies to a camera.
+- selftest, checked_folder, camera_check: what is compared there and before.
+- screens, terminal, commands, making, search_command, verify_command,
+  deploy_command, arguments, cli: the shell.
 
 The names below are loaded when they are first used, so that the rooms without
 TensorFlow stay quick to import.
@@ -39,7 +52,9 @@ _HOMES = {
     "Budget": "boards",
     "BudgetError": "errors",
     "BudgetMonitor": "callbacks",
+    "CameraError": "errors",
     "CameraView": "preprocessing",
+    "ChannelPruning": "pruners",
     "ConstantSparsity": "pruning",
     "Cost": "cost",
     "DatasetError": "errors",
@@ -69,6 +84,9 @@ _HOMES = {
     "firmware_problems": "firmware",
     "get_board": "boards",
     "nearest_changes": "changes",
+    "plot_memory": "memory_plot",
+    "plot_pareto": "plots",
+    "plot_space": "plots",
 }
 
 __all__ = sorted(_HOMES)

@@ -9,19 +9,21 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from keras_omv import trained
-from keras_omv.accuracy import int8_accuracy
+from keras_omv import channel_masks, fits, trained
 from keras_omv.boards import Board, Budget, as_board
 from keras_omv.cost import Cost
 from keras_omv.deploy import check_destination, class_labels
+from keras_omv.epoch_accuracy import EpochAccuracy
+from keras_omv.epoch_cost import EpochCost
 from keras_omv.errors import BudgetError, ExportError, TrainingDivergedError
 from keras_omv.estimation import estimate
-from keras_omv.exporter import check_classes, check_options, export
+from keras_omv.export_checks import check_classes, check_options
+from keras_omv.exporter import export
 from keras_omv.fusion import build_graph
-from keras_omv.pruning import sparsity_of
+from keras_omv.pruners import BOARD_NOTE
 from keras_omv.report import ExportReport
 from keras_omv.routing import unroute
-from keras_omv.view import QuantizedView
+from keras_omv.tracking import Tracker, log_dir_beside
 
 
 class BudgetMonitor(keras.callbacks.Callback):
@@ -29,7 +31,12 @@ class BudgetMonitor(keras.callbacks.Callback):
 
     Adds to `logs`, and so to the history, TensorBoard and the others that stand
     behind it: `omv_flash_bytes`, `omv_ram_bytes`, `omv_macs`, `omv_latency_ms`
-    (an estimate), `omv_sparsity`, and `omv_int8_accuracy` where there is data.
+    (an estimate), `omv_sparsity`, `omv_channel_sparsity` beside a `ChannelPruning`,
+    and `omv_int8_accuracy` and `omv_float_accuracy` where there is data.
+
+    TensorBoard gets charts of the same figures, in groups with readable names, in
+    which the camera's limits are lines (run `limit` beside run `camera`), and whether
+    the model fits, and why, as a text of every epoch.
 
     Args:
         board: A `Board`, its name, or a `Budget`.
@@ -37,10 +44,24 @@ class BudgetMonitor(keras.callbacks.Callback):
             `"warn"`, `"stop"` the fit (Keras does so after its first epoch) or
             `"raise"` a `BudgetError`. Defaults to `"warn"`.
         evaluation_data: Images and labels, as for `omv.export`, on which to measure
-            the int8 network after every epoch. Defaults to `None`: not measured.
+            the int8 network, and the model as Keras computes it, after every epoch;
+            the first 500 are taken. Defaults to `None`: not measured.
+        log_dir: The folder of the charts for TensorBoard. Defaults to `None`: that of
+            the `keras.callbacks.TensorBoard` in the same fit; no charts without one.
 
     Raises:
         ValueError: If `on_exceed` is none of the three.
+        DatasetError: If `evaluation_data` is no images and labels.
+
+    Example:
+
+    ```python
+    model.fit(images, labels, epochs=30, callbacks=[
+        omv.BudgetMonitor("openmv-h7", evaluation_data=(test_images, test_labels)),
+        keras.callbacks.TensorBoard("logs"),
+    ])
+    # Then in a shell: tensorboard --logdir logs
+    ```
     """
 
     def __init__(
@@ -49,6 +70,7 @@ class BudgetMonitor(keras.callbacks.Callback):
         *,
         on_exceed: Literal["warn", "stop", "raise"] = "warn",
         evaluation_data: Any = None,
+        log_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         super().__init__()
         if on_exceed not in ("warn", "stop", "raise"):
@@ -59,17 +81,29 @@ class BudgetMonitor(keras.callbacks.Callback):
         self.board = board
         self.on_exceed = on_exceed
         self.evaluation_data = evaluation_data
+        self.log_dir = log_dir
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         unroute(self.model)
         board = as_board(self.board)
-        graph = build_graph(self.model)
-        self._kernels = [step.kernel for step in graph.weighted_steps]
-        self.cost: Cost = estimate(self.model, board=board)
-        measures = self.evaluation_data is not None
-        self._view = QuantizedView(self.model) if measures else None
+        fits.note(self.model, BOARD_NOTE, board)
+        self._costs = EpochCost(self.model, board)
+        self.cost: Cost = self._costs.now()
+        self._accuracy: EpochAccuracy | None = None
+        if self.evaluation_data is not None:
+            self._accuracy = EpochAccuracy(self.model, self.evaluation_data)
+        log_dir = self.log_dir or log_dir_beside(self)
+        self._tracker = Tracker(log_dir, board) if log_dir else None
+        self._is_checked = False
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        # Not earlier: a ChannelPruning may stand behind this callback.
+        if self._is_checked:
+            return
+        self._is_checked = True
+        board = as_board(self.board)
         try:
-            board.check(self.cost)
+            board.check(_final_cost(self.model, board))
         except BudgetError as error:
             if self.on_exceed == "raise":
                 raise
@@ -80,15 +114,29 @@ class BudgetMonitor(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if logs is None:
             return
+        self.cost = self._costs.now()
+        self._publish(logs)
+        if self._tracker is not None:
+            self._tracker.write(epoch, logs, self.cost)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        if self._tracker is not None:
+            self._tracker.close()
+        # Event files and traced functions cannot be copied with the callback.
+        self._accuracy = self._tracker = None
+
+    def _publish(self, logs: dict[str, Any]) -> None:
         logs["omv_flash_bytes"] = self.cost.flash_bytes
         logs["omv_ram_bytes"] = self.cost.ram_bytes
         logs["omv_macs"] = self.cost.macs
         logs["omv_latency_ms"] = self.cost.latency_ms
-        logs.setdefault("omv_sparsity", sparsity_of(self._kernels))
-        if self.evaluation_data is not None:
-            logs["omv_int8_accuracy"] = int8_accuracy(
-                self.model, self.evaluation_data, view=self._view
-            )
+        logs.setdefault("omv_sparsity", self._costs.sparsity)
+        channels = channel_masks.in_training(self.model)
+        if channels is not None:
+            logs["omv_channel_sparsity"] = channels.sparsity
+        if self._accuracy is not None:
+            logs["omv_int8_accuracy"] = self._accuracy.int8()
+            logs["omv_float_accuracy"] = self._accuracy.float32()
 
 
 class OpenMVExport(keras.callbacks.Callback):
@@ -108,6 +156,7 @@ class OpenMVExport(keras.callbacks.Callback):
         input_range: As for `omv.export`.
         dtype: Only `"int8"`.
         on_exceed: As for `omv.export`.
+        stock_models: As for `omv.export`.
         seed: As for `omv.export`.
 
     Raises:
@@ -130,6 +179,7 @@ class OpenMVExport(keras.callbacks.Callback):
         input_range: tuple[float, float] | None = None,
         dtype: str = "int8",
         on_exceed: Literal["raise", "warn"] = "raise",
+        stock_models: Any = None,
         seed: int | None = None,
     ) -> None:
         super().__init__()
@@ -141,6 +191,7 @@ class OpenMVExport(keras.callbacks.Callback):
         self.input_range = input_range
         self.dtype = dtype
         self.on_exceed = on_exceed
+        self.stock_models = stock_models
         self.seed = seed
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -149,18 +200,26 @@ class OpenMVExport(keras.callbacks.Callback):
         self._begun = False
         check_destination(self.directory)
         board = as_board(self.board)
-        check_options(board, dtype=self.dtype, on_exceed=self.on_exceed)
+        fits.note(self.model, BOARD_NOTE, board)
+        check_options(
+            board,
+            dtype=self.dtype,
+            on_exceed=self.on_exceed,
+            stock_models=self.stock_models,
+        )
         class_labels(self.class_names)
         check_classes(build_graph(self.model), self.class_names)
-        if self.on_exceed == "raise":
-            board.check(estimate(self.model, board=board))
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        # Not earlier: a QuantizationAwareTraining may stand behind this callback.
-        if self._begun or self.representative_data is not None:
+        # Not earlier: what these checks ask for may stand behind this callback.
+        if self._begun:
             return
         self._begun = True
-        if trained.in_training(self.model) is None:
+        board = as_board(self.board)
+        if self.on_exceed == "raise":
+            board.check(_final_cost(self.model, board))
+        has_ranges = trained.in_training(self.model) is not None
+        if self.representative_data is None and not has_ranges:
             raise ExportError(
                 "Expected images to take activation ranges from. Received: neither "
                 "QuantizationAwareTraining in this fit nor representative_data. Add "
@@ -191,5 +250,14 @@ class OpenMVExport(keras.callbacks.Callback):
             input_range=self.input_range,
             dtype=self.dtype,
             on_exceed=self.on_exceed,
+            stock_models=self.stock_models,
             seed=self.seed,
         )
+
+
+def _final_cost(model: Any, board: Board | Budget) -> Cost:
+    """What a model costs at the end of its fit, once channels are removed."""
+    channels = channel_masks.in_training(model)
+    if channels is None:
+        return estimate(model, board=board)
+    return channels.planned_cost(board)

@@ -32,6 +32,7 @@ from keras_omv.proposals import COSTS, SearchSpace, points_that_fit
 from keras_omv.recipe import Recipe
 from keras_omv.results import TrialResult, pareto
 from keras_omv.runner import Runner
+from keras_omv.search_tracking import write_pictures, write_trial
 from keras_omv.sources import class_names_of, make_feeds
 from keras_omv.space import ALPHAS
 from keras_omv.trained import adopt
@@ -51,6 +52,11 @@ class MobileNetV2Tuner(keras_tuner.Tuner):
     can propose fits the camera: its exact flash and RAM are known before anything is
     built. Every trial gets the images at its own resolution, scaled as the camera
     scales its frames, and is judged by the accuracy of its int8 network.
+
+    For TensorBoard every trial is written as it ends: `tensorboard --logdir` of the
+    project's folder `tensorboard` shows them all in its HParams tab and, with
+    matplotlib, the Pareto fronts and what fits the camera as images, once the search
+    has ended.
 
     A search survives its process: made again with the same arguments, it keeps the
     finished trials and repeats the one that ran.
@@ -260,6 +266,8 @@ class MobileNetV2Tuner(keras_tuner.Tuner):
             with in_words(self.runner.folder):
                 options = {"callbacks": list(callbacks), "verbose": verbose}
                 super().search(*self._data, **options)
+        if not is_worker():
+            self._write_pictures()
         if self._project.failure:
             raise SearchError(
                 "Expected trials to succeed. Received: some in a row that failed, the "
@@ -276,6 +284,7 @@ class MobileNetV2Tuner(keras_tuner.Tuner):
         values = trial.hyperparameters.values
         try:
             result = self.runner.run(trial.trial_id, values, *args, **options)
+            write_trial(self.runner.folder, result)
             metrics = dict(result.metrics)
             objective = self.oracle.objective
             metrics.setdefault(objective.name, objective.get_value(metrics))
@@ -401,6 +410,15 @@ class MobileNetV2Tuner(keras_tuner.Tuner):
             class_names=class_names or self._labels(),
             evaluation_data=self._data and self._data[1].arrays(side),
             seed=self.recipe.seed,
+        )
+
+    def _write_pictures(self) -> None:
+        write_pictures(
+            self.runner.folder,
+            self,
+            board=self.board,
+            classes=self.classes,
+            channels=self.channels,
         )
 
     def _labels(self) -> Sequence[str]:
