@@ -24,7 +24,7 @@ Rooms, from the ground up; imports point downward only:
 - fits, channel_masks, trained, routing: what a fit knows of its model.
 - evaluation_data, evaluation, accuracy: accuracy measured.
 - scripts, folder_swap, romfs, storage, deploy: the camera folder.
-- ethos_u, vela, neuralart, npu, sparsity: compilers of NPUs, and what zeros save there.
+- compilers, ethos_u, vela, neuralart, npu, sparsity: NPUs, and what zeros save there.
 - estimation, export_checks, camera_files, exporter: from a model to the folder.
 - candidates, report, report_figures, memory_map, report_page: what ships, with proof.
 - report_again, report_files, report_check: the proof, checked.

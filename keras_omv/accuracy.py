@@ -46,7 +46,7 @@ def device_classes(view: QuantizedView, images: np.ndarray) -> np.ndarray:
         view: With trained or calibrated ranges.
         images: As they enter the model, `(n, height, width, channels)`.
     """
-    return _classes(view.predict(images), view.graph)
+    return classes_of(view.predict(images), view.graph)
 
 
 def range_of(view: QuantizedView) -> tuple[float, float]:
@@ -67,7 +67,7 @@ def measure(
     """
     # The class's own `call`: the model may still compute through its view.
     scores = _predict(lambda x: type(model).call(model, x, training=False), images)
-    float32 = _classes(scores, view.graph)
+    float32 = classes_of(scores, view.graph)
     fake = device_classes(view, images)
     device = measure_device(run)
     fields = dataclasses.fields(device)
@@ -88,7 +88,8 @@ def _predict(function: Any, images: np.ndarray, batch_size: int = 64) -> np.ndar
     return np.concatenate([compiled(b.astype("float32")).numpy() for b in batches])
 
 
-def _classes(scores: np.ndarray, graph: Graph) -> np.ndarray:
+def classes_of(scores: np.ndarray, graph: Graph) -> np.ndarray:
+    """The class that scores `(n, classes)`, or `(n, 1)`, stand for."""
     if scores.shape[1] > 1:
         return np.asarray(np.argmax(scores, axis=1))
     threshold = 0.5 if graph.output_kind == "sigmoid" else 0.0

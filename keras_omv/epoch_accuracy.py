@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_omv.accuracy import int8_accuracy
+from keras_omv.accuracy import classes_of, int8_accuracy
 from keras_omv.evaluation_data import gather
 from keras_omv.view import QuantizedView
 
@@ -46,10 +46,5 @@ class EpochAccuracy:
         starts = range(0, len(self._images), _BATCH_SIZE)
         batches = (self._images[start : start + _BATCH_SIZE] for start in starts)
         scores = [self._call(tf.constant(b, tf.float32)).numpy() for b in batches]
-        return float(np.mean(self._classes(np.concatenate(scores)) == self._labels))
-
-    def _classes(self, scores: np.ndarray) -> np.ndarray:
-        if scores.shape[1] > 1:
-            return np.asarray(np.argmax(scores, axis=1))
-        threshold = 0.5 if self._view.graph.output_kind == "sigmoid" else 0.0
-        return np.asarray(scores[:, 0] >= threshold)
+        classes = classes_of(np.concatenate(scores), self._view.graph)
+        return float(np.mean(classes == self._labels))

@@ -10,11 +10,11 @@ import json
 import os
 import pathlib
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Mapping
 from typing import Any
 
+from keras_omv.compilers import failure_of
 from keras_omv.errors import ExportError
 
 COMMAND = "stedgeai"
@@ -27,7 +27,6 @@ COMPILED_FILE = "workspace/network_npu_reloc_build/network_rel.bin"
 COMPILED_MARK = b"NBIN"
 """How it starts."""
 LIMIT_SECONDS = 1800
-_DETAIL_CHARACTERS = 400
 _BUILD_VARIABLES = ("RM", "CFLAGS", "CPPFLAGS", "CXXFLAGS", "LDFLAGS", "MAKEFLAGS")
 """What an environment may hold that misleads the compiler's own build."""
 
@@ -86,25 +85,11 @@ def compile_model(model: bytes) -> bytes:
 
 def _run(words: tuple[str, ...], folder: pathlib.Path) -> None:
     environment = {k: v for k, v in os.environ.items() if k not in _BUILD_VARIABLES}
-    try:
-        done = subprocess.run(
-            [shutil.which(words[0]) or words[0], *words[1:]],
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=LIMIT_SECONDS,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise _error(f"no answer after {LIMIT_SECONDS} seconds") from error
-    except OSError as error:
-        raise _error(f"no program that starts: {error}") from error
-    if done.returncode:
-        lines = (done.stdout + done.stderr).split("\n")
-        said = next((line.strip() for line in reversed(lines) if line.strip()), "")
-        raise _error(f"exit code {done.returncode}: {said[:_DETAIL_CHARACTERS]}")
+    why = failure_of(
+        words, folder, limit_seconds=LIMIT_SECONDS, environment=environment
+    )
+    if why:
+        raise _error(why)
 
 
 def _error(received: str) -> ExportError:

@@ -9,17 +9,16 @@ import csv
 import dataclasses
 import importlib.metadata
 import pathlib
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 
+from keras_omv.compilers import failure_of
 from keras_omv.errors import ExportError
 from keras_omv.ethos_u import Core, Timing
 
 PACKAGE = "ethos-u-vela"
 LIMIT_SECONDS = 600
-_DETAIL_CHARACTERS = 400
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,21 +108,9 @@ def _lines(memory: str, timing: Timing) -> Iterator[str]:
 
 def _run(core: Core, folder: pathlib.Path) -> None:
     files = ("--config", "vela.ini", "--output-dir", ".", "model.tflite")
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "ethosu.vela", *arguments(core), *files],
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=LIMIT_SECONDS,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise _error(f"no answer after {LIMIT_SECONDS} seconds") from error
-    if done.returncode:
-        lines = (done.stdout + done.stderr).split("\n")
-        said = next((line.strip() for line in reversed(lines) if line.strip()), "")
-        raise _error(f"exit code {done.returncode}: {said[:_DETAIL_CHARACTERS]}")
+    words = (sys.executable, "-m", "ethosu.vela", *arguments(core), *files)
+    if why := failure_of(words, folder, limit_seconds=LIMIT_SECONDS):
+        raise _error(why)
 
 
 def _error(received: str) -> ExportError:
