@@ -31,7 +31,7 @@ from keras_omv.units import format_bytes
 if TYPE_CHECKING:
     from keras_omv.serial_copy import SerialCamera
 
-ASIDE = SCRIPT_FILE + ".old"
+ASIDE = SCRIPT_FILE + ".keras_omv"
 """What main.py is called while ROMFS is written, so that nothing starts from it."""
 SELFTEST_SECONDS = 300.0
 ROMFS_NOTE = (
@@ -144,8 +144,9 @@ def _to_port(
         check_camera(folder, arch=found.arch, firmware=found.firmware)
         _print(f"{folder.board.name} with firmware {found.firmware} at {port}", console)
         _print(memory_note(folder, found.firmware), console)
+        test = _selftest_of(folder) if options.selftest else None
         _copy(folder, camera, console, romfs=options.romfs)
-        if options.selftest and not _run_selftest(folder, camera, console):
+        if test is not None and not _run_selftest(test, camera, console):
             return 1
         return _start(camera, options.seconds, console)
 
@@ -216,9 +217,9 @@ def _start(camera: "SerialCamera", seconds: float, console: Console) -> int:
 
 
 def _run_selftest(
-    folder: CheckedFolder, camera: "SerialCamera", console: Console
+    test: selftests.Selftest, camera: "SerialCamera", console: Console
 ) -> bool:
-    files = _selftest_files(_selftest_of(folder))
+    files = _selftest_files(test)
     with _progress(console) as progress:
         names = staging.stage(camera, files, progress)
     staging.commit(camera, names)

@@ -31,7 +31,8 @@ def can_normalize(layer: Any, x: Any) -> bool:
     return (
         type(layer) is keras.layers.BatchNormalization
         and layer.axis in _EXPECTED_AXES.get(x.shape.rank, ())
-        and not (layer.renorm or layer.synchronized)
+        # Keras had no renorm before 3.14.
+        and not (getattr(layer, "renorm", False) or layer.synchronized)
         and layer.activity_regularizer is None
         and layer.compute_dtype == "float32"
     )

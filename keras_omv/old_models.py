@@ -30,8 +30,9 @@ from keras_omv.view import QuantizedView
 
 _LOGGER = logging.getLogger(__name__)
 
-_NETWORKS: "weakref.WeakKeyDictionary[Any, Network]" = weakref.WeakKeyDictionary()
-"""What the .tflite files hold that models were made of."""
+_NETWORKS: "weakref.WeakKeyDictionary[Any, tuple[str, Network]]"
+_NETWORKS = weakref.WeakKeyDictionary()
+"""What the .tflite files hold that models were made of, and the weights of then."""
 
 
 def load(path: str | os.PathLike[str]) -> Any:
@@ -60,7 +61,7 @@ def load(path: str | os.PathLike[str]) -> Any:
     if path.suffix.lower() == ".tflite":
         network = flatbuffer.read(flatbuffer.read_bytes(path))
         model, ranges = to_keras(network)
-        _NETWORKS[model] = network
+        _NETWORKS[model] = (trained.fingerprint(model), network)
     else:
         model, ranges = load_with_ranges(path)
     if ranges and not _adopt(model, ranges):
@@ -83,9 +84,11 @@ def own_network(model: Any, board: Board | Budget) -> Network | None:
         The network where the camera runs it as it is: with its input at pixel - 128,
         int8 probabilities at its output and no rule broken; else `None`.
     """
-    network = _NETWORKS.get(model)
+    weights, network = _NETWORKS.get(model, ("", None))
     if network is None or not _is_writable(network):
         return None
+    if weights != trained.fingerprint(model):
+        return None  # It was trained on.
     violations = network_violations(
         network,
         firmware=getattr(board, "firmware", DEFAULT_FIRMWARE),

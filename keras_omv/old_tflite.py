@@ -96,6 +96,9 @@ class _Decoder:
         values = np.asarray(tensor.data, "float32")
         if not tensor.scales.size:
             return values
+        if tensor.scales.size == 1:
+            zero = tensor.zero_points.astype("float32").reshape(-1)[:1].sum()
+            return np.asarray((values - zero) * tensor.scales[0], "float32")
         shape = [1] * values.ndim
         shape[tensor.axis] = -1
         zero_points = tensor.zero_points.astype("float32").reshape(-1)

@@ -24,6 +24,8 @@ from keras_omv.units import format_bytes
 
 _LOGGER = logging.getLogger(__name__)
 
+# What the default schedule of a target ends with: any share would do.
+_PACE = 0.5
 BOARD_NOTE = "board"
 """Under which callbacks that know the camera note it for the others (fits.py)."""
 
@@ -71,8 +73,8 @@ class Pruning(ScheduledCallback):
         # Zeros that an earlier fit left stay zero from the start.
         self._masks = Masks(self._kernels)
         self._masks.assign(np.asarray(kernel) != 0 for kernel in self._kernels)
-        schedule = self.schedule or self.decay(0.5, begin=0, end=0.75, updates=50)
-        self.begin(schedule, sparsity=sparsity_of(self._kernels))
+        self.begin(sparsity=sparsity_of(self._kernels))
+        self._channels_gone = 0
         self._has_warned = False
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -89,12 +91,20 @@ class Pruning(ScheduledCallback):
         if logs is not None:
             logs["omv_sparsity"] = sparsity_of(self._kernels)
 
+    def default_schedule(self) -> Schedule:
+        return self.decay(0.5, begin=0, end=0.75, updates=50)
+
     def prune(self, sparsity: float) -> None:
         channels = channel_masks.in_training(self.model)
+        self._channels_gone = _count_gone(channels)
         self._masks.assign(_mask(k, sparsity, channels) for k in self._kernels)
-        self.apply()
+        self._masks.apply()
 
     def apply(self) -> None:
+        channels = channel_masks.in_training(self.model)
+        if _count_gone(channels) != self._channels_gone:
+            # The share is of what is left, and less is left now.
+            self.prune(self._sparsity)
         self._masks.apply()
 
 
@@ -106,6 +116,10 @@ def saves_nothing(board: Board) -> str:
         "compresses weights (openmv-ae3). Next step: omv.ChannelPruning, which removes "
         "whole channels: less flash, less RAM, less time."
     )
+
+
+def _count_gone(channels: ChannelMasks | None) -> int:
+    return 0 if channels is None else int(np.count_nonzero(channels.gone))
 
 
 def _mask(kernel: Any, sparsity: float, channels: ChannelMasks | None) -> np.ndarray:
@@ -127,7 +141,8 @@ class ChannelPruning(ScheduledCallback):
     last convolution. The least important go first, by the spread that batch
     normalization gives a channel and the weights that read it. In the model in
     training they become zero and stay zero; the exported network is without them:
-    less flash, less RAM, fewer multiplications.
+    less flash, less RAM, fewer multiplications. A later fit needs a `ChannelPruning`
+    too, of the same target, or an optimizer's momentum brings the channels back.
 
     Args:
         target: The share of each convolution's channels to remove, in (0, 1); or a
@@ -174,15 +189,14 @@ class ChannelPruning(ScheduledCallback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         unroute(self.model)
         # With a target only the schedule's pace counts, not what it ends with.
-        schedule = self.schedule or self.decay(0.5, begin=0.1, end=0.5, updates=10)
-        self._final = _final_sparsity(schedule)
+        self._final = _final_sparsity(self.schedule) if self.schedule else _PACE
         self._board, self._share = None, self._final
         if isinstance(self.target, int | float):
             self._share = self.target
         elif self.target is not None:
             self._board = as_board(self.target)
         self._channels = ChannelMasks(self.model)
-        self.begin(schedule, sparsity=self._channels.sparsity)
+        self.begin(sparsity=self._channels.sparsity)
         self._removed = 0
         self._announce()
 
@@ -202,6 +216,9 @@ class ChannelPruning(ScheduledCallback):
             format_bytes(cost.flash_bytes),
             format_bytes(cost.ram_bytes),
         )
+
+    def default_schedule(self) -> Schedule:
+        return self.decay(_PACE, begin=0.1, end=0.5, updates=10)
 
     def prune(self, sparsity: float) -> None:
         order = self._order()

@@ -14,14 +14,13 @@ class ScheduledCallback(keras.callbacks.Callback):
     _active: Schedule
     _sparsity: float
 
-    def begin(self, schedule: Schedule, *, sparsity: float) -> None:
+    def begin(self, *, sparsity: float) -> None:
         """Starts a fit.
 
         Args:
-            schedule: What to follow.
             sparsity: What an earlier fit left, from which on masks are applied.
         """
-        self._active = schedule
+        self._is_planned = False
         self._next_step = int(self.model.optimizer.iterations)
         self._sparsity = sparsity
         self._begun = sparsity > 0
@@ -29,6 +28,15 @@ class ScheduledCallback(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._epoch = epoch
+        if not self._is_planned:
+            self._is_planned = True
+            # Not earlier: only now it is known with which epoch the fit begins.
+            self._active = self.schedule or self.default_schedule()
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        # Keras puts averaged weights in place after the last batch (use_ema=True).
+        if self._begun:
+            self.apply()
 
     def on_train_batch_end(
         self, batch: int, logs: dict[str, Any] | None = None
@@ -46,6 +54,10 @@ class ScheduledCallback(keras.callbacks.Callback):
             self._sparsity = sparsity
         elif self._begun:
             self.apply()
+
+    def default_schedule(self) -> Schedule:
+        """What is followed where the user gave no schedule."""
+        raise NotImplementedError
 
     def prune(self, sparsity: float) -> None:
         """Prunes to a sparsity, as the schedule asks for it."""
@@ -74,7 +86,10 @@ class ScheduledCallback(keras.callbacks.Callback):
                 "schedule=None and a dataset without a length. Pass "
                 "omv.PolynomialDecay(...) or steps_per_epoch to fit."
             )
-        total = steps * self.params["epochs"]
+        epochs = self.params["epochs"] - self._epoch
+        # The optimizer counts a step when it applies what it has gathered.
+        gathered = getattr(self.model.optimizer, "gradient_accumulation_steps", None)
+        total = steps * epochs // (gathered or 1)
         first = int(self.model.optimizer.iterations) + int(begin * total)
         length = max(1, int((end - begin) * total))
         return PolynomialDecay(

@@ -33,6 +33,7 @@ _CHUNK_BYTES = 1024
 _READ_SECONDS = 5.0
 _ANSWER_SECONDS = 10.0
 _LONG_SECONDS = 180.0
+_FLASH_SECONDS = 900.0
 """For hashing a file of several MiB, which prints nothing until it is done."""
 _STREAM_SECONDS = 0.2
 _LAST_WORDS = 300
@@ -187,13 +188,17 @@ class SerialCamera:
         data = image.read_bytes()
         self.close()
         command = [sys.executable, "-m", "mpremote", "connect", self.device]
-        done = subprocess.run(
-            [*command, "romfs", "deploy", str(image)],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                [*command, "romfs", "deploy", str(image)],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=_FLASH_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise _romfs_error(f"no end after {_FLASH_SECONDS} seconds") from error
         if done.returncode:
             said = (done.stderr.strip() or done.stdout.strip())[-_LAST_WORDS:]
             raise _romfs_error(f"mpremote stopped: {said}")
@@ -261,7 +266,13 @@ class SerialCamera:
             said, error = self._transport.exec_raw(command, timeout=seconds)
         if error:
             raise TransportExecError(said, error.decode("utf-8", "replace"))
-        return ast.literal_eval(said.decode().strip())
+        try:
+            return ast.literal_eval(said.decode().strip())
+        except (SyntaxError, ValueError) as garbled:
+            raise CameraError(
+                f"{self.label} gave an answer that is none: {said[:_LAST_WORDS]!r}. "
+                f"Next step: reset the camera, and run the same command again."
+            ) from garbled
 
     def _do(self, command: str) -> None:
         try:

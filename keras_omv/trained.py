@@ -52,7 +52,7 @@ def note_epoch(model: Any, *, quantized: bool) -> None:
     """
     record = _RECORDS[model]
     ranges = record.view.get_ranges() if quantized else None
-    record.ranges[_fingerprint(model)] = ranges
+    record.ranges[fingerprint(model)] = ranges
 
 
 def adopt(model: Any, view: QuantizedView) -> None:
@@ -63,7 +63,7 @@ def adopt(model: Any, view: QuantizedView) -> None:
         view: Of the model, with these ranges.
     """
     record = Record(view, weakref.ref(view))
-    record.ranges[_fingerprint(model)] = view.get_ranges()
+    record.ranges[fingerprint(model)] = view.get_ranges()
     _RECORDS[model] = record
 
 
@@ -87,10 +87,10 @@ def trained_view(model: Any) -> QuantizedView | None:
         ranges after them.
     """
     record = _RECORDS.get(model)
-    fingerprint = _fingerprint(model)
-    if record is None or fingerprint not in record.ranges:
+    weights = fingerprint(model)
+    if record is None or weights not in record.ranges:
         return None
-    ranges = record.ranges[fingerprint]
+    ranges = record.ranges[weights]
     if ranges is None:
         ranges = next((r for r in record.ranges.values() if r is not None), None)
         if ranges is None:
@@ -104,7 +104,8 @@ def trained_view(model: Any) -> QuantizedView | None:
     return record.view
 
 
-def _fingerprint(model: Any) -> str:
+def fingerprint(model: Any) -> str:
+    """Stands for the weights that a model has at this moment."""
     digest = hashlib.blake2b(digest_size=16)
     for weight in model.get_weights():
         digest.update(weight.tobytes())

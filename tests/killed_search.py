@@ -16,6 +16,7 @@ import time
 import traceback
 import warnings
 from typing import Any
+from unittest import mock
 
 import keras_omv as omv
 from keras_omv import tuner as tuners
@@ -63,21 +64,21 @@ def result_of(trial_id: str, proposal: Any, span: Any) -> TrialResult:
 
 
 def make(oracle: str, folder: str) -> MobileNetV2Tuner:
-    tuners.Runner = FastRunner
-    return MobileNetV2Tuner(
-        omv.Budget(flash_bytes=64 * 1024, ram_bytes=40 * 1024),
-        classes=3,
-        channels=1,
-        oracle=oracle,
-        alphas=(0.05, 0.1, 0.2),
-        resolutions=(16, 24, 32),
-        head_channels=(64, 112),
-        depths=(3, 6),
-        recipe=omv.Recipe(epochs=9),
-        max_trials=TRIALS,
-        directory=folder,
-        project_name="killed",
-    )
+    with mock.patch.object(tuners, "Runner", FastRunner):
+        return MobileNetV2Tuner(
+            omv.Budget(flash_bytes=64 * 1024, ram_bytes=40 * 1024),
+            classes=3,
+            channels=1,
+            oracle=oracle,
+            alphas=(0.05, 0.1, 0.2),
+            resolutions=(16, 24, 32),
+            head_channels=(64, 112),
+            depths=(3, 6),
+            recipe=omv.Recipe(epochs=9),
+            max_trials=TRIALS,
+            directory=folder,
+            project_name="killed",
+        )
 
 
 def search(oracle: str, folder: str) -> None:

@@ -178,6 +178,42 @@ def test_channels_weights_and_rounding_go_together_in_any_order(order, tmp_path)
     assert export.report.accuracy.agreement == 1.0
 
 
+@pytest.mark.filterwarnings("ignore:Zeros among the weights")
+@pytest.mark.parametrize("magnitude_first", [True, False])
+def test_the_share_of_zeros_is_of_what_channels_leave_at_last(magnitude_first):
+    callbacks = [
+        omv.Pruning(schedule(0.5, end_step=7)),
+        omv.ChannelPruning(0.5, schedule=schedule(0.5, end_step=17)),
+    ]
+    model = make_model()
+    fit(model, callbacks if magnitude_first else callbacks[::-1])
+    masks = channel_masks.in_training(model)
+    for name in ("expand", "project", "head", "scores"):
+        kernel = model.get_layer(name).kernel
+        weights = np.asarray(kernel)[masks.survivors(kernel)]
+        assert np.count_nonzero(weights == 0) == round(0.5 * weights.size)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "options"),
+    [
+        ({}, {"initial_epoch": 3}),
+        ({"gradient_accumulation_steps": 2}, {}),
+        ({"use_ema": True, "ema_momentum": 0.9}, {}),
+    ],
+    ids=str,
+)
+def test_the_target_is_reached_however_steps_are_counted(optimizer, options):
+    model = make_model()
+    model.compile(
+        keras.optimizers.Adam(0.01, **optimizer),
+        "sparse_categorical_crossentropy",
+        jit_compile=False,
+    )
+    fit(model, [omv.ChannelPruning(0.5)], **options)
+    assert ChannelMasks(model).sparsity == 0.5
+
+
 def test_removed_channels_stay_zero_after_every_batch():
     model = make_model()
     seen = []

@@ -83,12 +83,13 @@ def connect(monkeypatch, *devices, drives=()):
 
 def test_a_folder_is_copied_started_and_shown(camera, folder, capsys):
     made = camera()
-    made.put({"main.py": b"while True: pass\n", "mine.txt": b"mine"})
+    mine = {"mine.txt": b"mine", "main.py.old": b"kept by hand"}
+    made.put({"main.py": b"while True: pass\n", **mine})
     with made.on() as port:
         code, said = deploy(capsys, folder, port)
         made._is_gone.wait(10)
     assert code == 0, said
-    assert made.files() == {**wanted(folder), "mine.txt": b"mine"}
+    assert made.files() == {**wanted(folder), **mine}
     assert made.resets == 1
     assert "openmv-h7 with firmware 5.0.0 at" in said
     assert "--romfs writes romfs.img there" in said

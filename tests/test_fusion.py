@@ -35,6 +35,7 @@ STEPS = {
     "functional_backbone": "conv conv add mean identity dense softmax",
     "sequential_backbone": "conv mean dense softmax",
     "nested_twice": "conv max_pool mean dense softmax",
+    "functional_at_the_end": "conv mean dense softmax",
     "cut_from_a_larger_model": "conv mean dense softmax",
     "logits": "conv mean dense",
     "single_sigmoid": "conv mean dense sigmoid",

@@ -145,6 +145,26 @@ def test_int8_file_ships_its_own_integers_in_fewer_bytes(pooling, int8, tmp_path
     assert check_folder(report.directory, evaluation_data=evaluation) == ()
 
 
+def test_file_of_a_model_that_rescales_is_read(tmp_path):
+    image = models.image()
+    model = keras.Model(image, models.scores(models.conv(models.rescaled(image), 4)))
+    pixels = models.pixels(32, (12, 12, 3)).astype("float32")
+    data = convert(model, images=pixels, **BOTH_INT8, **{PER_TENSOR: True})
+    loaded = old_models.load(save(data, tmp_path))
+    assert trained.trained_view(loaded) is not None
+    np.testing.assert_allclose(
+        loaded.predict(pixels, verbose=0), model.predict(pixels, verbose=0), atol=0.02
+    )
+
+
+def test_a_model_that_was_trained_on_ships_its_new_weights(pooling, int8, tmp_path):
+    model = old_models.load(save(int8, tmp_path))
+    assert old_models.own_network(model, BOARD) is not None
+    kernel = model.trainable_variables[0]
+    kernel.assign(kernel * 1.5)
+    assert old_models.own_network(model, BOARD) is None
+
+
 def run(data, dtype="int8"):
     """What TFLM answers to a file as it is."""
     inputs = as_inputs(PIXELS, dtype)[:, None]
