@@ -12,6 +12,7 @@ SETTINGS = {
     "full_card": False,
 }
 EVENTS = []
+MOST_EVENTS = 500  # a script that runs on and on must not fill the memory
 STATE = {"frame": 0, "ms": 0}
 
 FRAME_MS = 80
@@ -60,7 +61,8 @@ def check_picture(image, channels):
     """Check that a picture is what the model was exported for."""
     if image.pixformat != ("RGB565" if channels == 3 else "GRAYSCALE"):
         raise ValueError("the picture's format is not the model's")
-    EVENTS.append(["predict", list(image.size)])
+    if len(EVENTS) < MOST_EVENTS:
+        EVENTS.append(["predict", list(image.size)])
 
 
 def window(arguments, frame):
