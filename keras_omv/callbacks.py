@@ -103,7 +103,7 @@ class BudgetMonitor(keras.callbacks.Callback):
         self._is_checked = True
         board = as_board(self.board)
         try:
-            board.check(_final_cost(self.model, board))
+            board.check(_planned_cost(self.model, board) or self.cost)
         except BudgetError as error:
             if self.on_exceed == "raise":
                 raise
@@ -217,7 +217,8 @@ class OpenMVExport(keras.callbacks.Callback):
         self._begun = True
         board = as_board(self.board)
         if self.on_exceed == "raise":
-            board.check(_final_cost(self.model, board))
+            cost = _planned_cost(self.model, board)
+            board.check(cost or estimate(self.model, board=board))
         has_ranges = trained.in_training(self.model) is not None
         if self.representative_data is None and not has_ranges:
             raise ExportError(
@@ -255,9 +256,7 @@ class OpenMVExport(keras.callbacks.Callback):
         )
 
 
-def _final_cost(model: Any, board: Board | Budget) -> Cost:
-    """What a model costs at the end of its fit, once channels are removed."""
+def _planned_cost(model: Any, board: Board | Budget) -> Cost | None:
+    """What a model costs once this fit has removed its channels, if it removes any."""
     channels = channel_masks.in_training(model)
-    if channels is None:
-        return estimate(model, board=board)
-    return channels.planned_cost(board)
+    return None if channels is None else channels.planned_cost(board)

@@ -23,15 +23,14 @@ from keras_omv.convert import lower
 from keras_omv.cost import Cost
 from keras_omv.errors import UnsupportedModelError
 from keras_omv.graph import WEIGHTED, Step
-from keras_omv.importance import Moments, clipped
-from keras_omv.network import Network
+from keras_omv.importance import clipped, gain_of, normalized_moments
+from keras_omv.network import WEIGHTED_OPS, Network
 from keras_omv.pruning import Masks
 from keras_omv.shrinking import cost_without
 from keras_omv.view import QuantizedView
 
 _CLIPS = {"linear": (-math.inf, math.inf), "relu": (0.0, math.inf), "relu6": (0.0, 6.0)}
 _NOTE = "channel masks"
-_WEIGHTED_OPS = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"})
 
 
 class ChannelMasks:
@@ -90,6 +89,14 @@ class ChannelMasks:
         """
         return cost_without(self.network, self.channels, self.planned, board)
 
+    def cost_now(self, board: Board | Budget | None = None) -> Cost:
+        """What the network costs without the channels that are gone already.
+
+        Args:
+            board: As in `planned_cost`.
+        """
+        return cost_without(self.network, self.channels, self.gone, board)
+
     def remove(self, numbers: np.ndarray) -> None:
         """Makes channels zero, for good."""
         self.gone[numbers] = True
@@ -129,7 +136,7 @@ def in_training(model: Any) -> ChannelMasks | None:
 def _steps_by_op(view: QuantizedView, network: Network) -> dict[int, Step]:
     """The step that each operation with weights was lowered from."""
     steps = [s for s in view.graph.steps if s.kind in WEIGHTED or s.kind == "affine"]
-    ops = [i for i, op in enumerate(network.ops) if op.kind in _WEIGHTED_OPS]
+    ops = [i for i, op in enumerate(network.ops) if op.kind in WEIGHTED_OPS]
     return dict(zip(ops, steps, strict=True))
 
 
@@ -209,10 +216,7 @@ def _spread(step: Step) -> np.ndarray:
         axes = (0, 1) if step.kind == "depthwise" else tuple(range(kernel.ndim - 1))
         spread: np.ndarray = np.sqrt((kernel**2).sum(axis=axes)).reshape(-1)
         return spread
-    size = norm.moving_mean.shape[0]
-    gamma = np.ones(size) if norm.gamma is None else np.asarray(norm.gamma)
-    beta = np.zeros(size) if norm.beta is None else np.asarray(norm.beta)
-    passed = clipped(Moments(beta, gamma**2), *_CLIPS[step.activation])
+    passed = clipped(normalized_moments(norm), *_CLIPS[step.activation])
     deviation: np.ndarray = np.sqrt(passed.variance)
     return deviation
 
@@ -220,11 +224,7 @@ def _spread(step: Step) -> np.ndarray:
 def _reads(step: Step) -> np.ndarray:
     """The L1 norm of what a step does with each of its inputs."""
     kernel = np.abs(np.asarray(step.kernel))
-    norm = step.batch_norm
-    if norm is not None:
-        gamma = 1.0 if norm.gamma is None else np.abs(np.asarray(norm.gamma))
-        kernel = (
-            kernel * gamma / np.sqrt(np.asarray(norm.moving_variance) + norm.epsilon)
-        )
+    if step.batch_norm is not None:
+        kernel = kernel * gain_of(step.batch_norm)
     reads: np.ndarray = kernel.sum(axis=(*range(kernel.ndim - 2), kernel.ndim - 1))
     return reads

@@ -25,7 +25,6 @@ _PASSING = frozenset(
 )
 _RECTIFIERS = ("RELU", "RELU6")
 _REDUCING = frozenset({"MEAN", "REDUCE_MAX", "SUM"})
-_WEIGHTED = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"})
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)

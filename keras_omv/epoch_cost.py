@@ -15,7 +15,6 @@ from keras_omv.convert import lower
 from keras_omv.cost import Cost
 from keras_omv.estimation import estimate
 from keras_omv.pruning import sparsity_of
-from keras_omv.shrinking import cost_without
 from keras_omv.view import QuantizedView
 
 
@@ -58,8 +57,7 @@ class EpochCost:
         ):
             return estimate(lower(self._view), board=self._board)
         # The same, without rounding all weights: sizes do not depend on them.
-        network, all_channels = channels.network, channels.channels
-        return cost_without(network, all_channels, channels.gone, self._board)
+        return channels.cost_now(self._board)
 
 
 def _live_outputs(kernels: Sequence[Any]) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ import math
 import re
 from typing import Literal
 
-from keras_omv.network import CUSTOM, Network, Op, Tensor
+from keras_omv.network import CUSTOM, WEIGHTED_OPS, Network, Op, Tensor
 
 # openmv lib/tflm/tflm_backend.cc@v5.0.0:111-234, the same from 4.5.6 on.
 _TFLM = """
@@ -64,14 +64,13 @@ _BASIC = ("float32", "int8", "int16")
 _TYPES = {
     **dict.fromkeys(("ADD", "MUL"), (*_BASIC, "int32")),
     **dict.fromkeys(("AVERAGE_POOL_2D", "MAX_POOL_2D", "LOGISTIC", "TANH"), _BASIC),
-    **dict.fromkeys(("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"), _BASIC),
+    **dict.fromkeys(WEIGHTED_OPS, _BASIC),
     **dict.fromkeys(("LEAKY_RELU", "MEAN", "SOFTMAX", "SUB", "SUM"), _BASIC),
     **dict.fromkeys(("HARD_SWISH", "PRELU", "REDUCE_MAX"), ("float32", "int8")),
     **dict.fromkeys(("RELU", "RELU6", "RESIZE_BILINEAR"), ("float32", "int8")),
     "DEQUANTIZE": ("int8", "int16", "uint8"),
 }
 _IMAGE_TYPES = ("int8", "uint8", "float32")
-_WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 _WEIGHT_TYPES = {
     "float32": ("float32",),
     "int8": ("int8", "int4"),
@@ -208,7 +207,7 @@ def _op_violations(
     if not inputs:
         return []
     found = [*_type_violations(op.kind, inputs[0]), *_size_violations(network, op)]
-    if op.kind in _WEIGHTED and len(inputs) > 1:
+    if op.kind in WEIGHTED_OPS and len(inputs) > 1:
         found += _weights_violations(op.kind, inputs[0], inputs[1])
     return found
 

@@ -108,6 +108,22 @@ def clipped(moments: Moments, low: float, high: float) -> Moments:
     return Moments(values.mean(axis=0), values.var(axis=0))
 
 
+def normalized_moments(norm: Any) -> Moments:
+    """What a `BatchNormalization` puts out."""
+    size = norm.moving_mean.shape[0]
+    beta = np.zeros(size) if norm.beta is None else np.asarray(norm.beta)
+    gamma = np.ones(size) if norm.gamma is None else np.asarray(norm.gamma)
+    return Moments(beta, gamma**2)
+
+
+def gain_of(norm: Any) -> np.ndarray:
+    """By how much a `BatchNormalization` multiplies each channel, without its sign."""
+    deviation = np.sqrt(np.asarray(norm.moving_variance) + norm.epsilon)
+    gamma = np.float32(1.0) if norm.gamma is None else np.abs(np.asarray(norm.gamma))
+    gain: np.ndarray = gamma / deviation
+    return gain
+
+
 class TrainedChannels:
     """The channels of a trained `omv.MobileNetV2`.
 
@@ -160,8 +176,7 @@ class TrainedChannels:
         return clipped(self._linear_moments(name), 0.0, 6.0)
 
     def _linear_moments(self, name: str) -> Moments:
-        norm = self._model.get_layer(f"{name}_bn")
-        return Moments(np.asarray(norm.beta), np.asarray(norm.gamma) ** 2)
+        return normalized_moments(self._model.get_layer(f"{name}_bn"))
 
     def _reads_of_point(self, point: int) -> np.ndarray:
         if point == len(self._streams) - 1:
@@ -175,9 +190,7 @@ class TrainedChannels:
 
     def _reads(self, name: str) -> np.ndarray:
         """The L1 norm of what a convolution does with each of its inputs."""
-        norm = self._model.get_layer(f"{name}_bn")
-        deviation = np.sqrt(np.asarray(norm.moving_variance) + norm.epsilon)
-        gain = np.abs(np.asarray(norm.gamma)) / deviation
+        gain = gain_of(self._model.get_layer(f"{name}_bn"))
         kernel = np.abs(self._kernel(name))
         if name.endswith("_depthwise"):
             gain = gain[:, None]

@@ -21,6 +21,9 @@ BYTES_PER_ELEMENT = {
     **{"float64": 8, "int64": 8, "uint64": 8},
 }
 
+WEIGHTED_OPS = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"})
+"""The operations whose second and third inputs are weights and a bias."""
+
 CUSTOM = "CUSTOM "
 """What `Op.kind` of a custom operator starts with, before its name."""
 
@@ -132,13 +135,13 @@ class Network:
         return sum(
             math.prod(self.tensors[index].shape)
             for op in self.ops
-            if op.kind in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+            if op.kind in WEIGHTED_OPS
             for index in op.inputs[1:]
             if index >= 0
         )
 
     def _op_macs(self, op: Op) -> int:
-        if op.kind not in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
+        if op.kind not in WEIGHTED_OPS:
             return 0
         weights = self.tensors[op.inputs[1]].shape
         outputs = math.prod(self.tensors[op.outputs[0]].shape)

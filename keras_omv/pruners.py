@@ -20,6 +20,7 @@ from keras_omv.pruning import (
 from keras_omv.routing import unroute
 from keras_omv.scheduled import ScheduledCallback
 from keras_omv.shrinking import order_for_budget, order_for_share
+from keras_omv.sparsity import saves_nothing
 from keras_omv.units import format_bytes
 
 _LOGGER = logging.getLogger(__name__)
@@ -84,8 +85,8 @@ class Pruning(ScheduledCallback):
         if self._has_warned or not isinstance(board, Board):
             return
         self._has_warned = True
-        if not board.compresses_weights:
-            warnings.warn(saves_nothing(board), stacklevel=2)
+        if saves_nothing(board):
+            warnings.warn(_no_gain(board), stacklevel=2)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if logs is not None:
@@ -108,7 +109,7 @@ class Pruning(ScheduledCallback):
         self._masks.apply()
 
 
-def saves_nothing(board: Board) -> str:
+def _no_gain(board: Board) -> str:
     """Says that zeros are no gain on a camera, and what is."""
     return (
         f"Zeros among the weights save nothing on {board.title}: its CPU stores and "

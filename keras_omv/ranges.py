@@ -12,11 +12,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from keras_omv.firmware import AGAIN, Violation
-from keras_omv.network import Network, Op, Tensor
+from keras_omv.network import WEIGHTED_OPS, Network, Op, Tensor
 
 _QUANTIZED = {"int8": (-128, 127), "uint8": (0, 255), "int16": (0, 0)}
 """The types that need scales, and the zero points they may have; int16 is symmetric."""
-_WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 _WEIGHTS_PLACE = 1
 _BIAS_PLACE = 2
 _CALIBRATE = "export again with images that show what the camera will see"
@@ -66,7 +65,7 @@ def _computed_with(network: Network) -> set[int]:
     """Return the tensors whose scales TFLM reads: all but biases and what is unused."""
     read = {*network.inputs, *network.outputs}
     for op in network.ops:
-        inputs = op.inputs[:_BIAS_PLACE] if op.kind in _WEIGHTED else op.inputs
+        inputs = op.inputs[:_BIAS_PLACE] if op.kind in WEIGHTED_OPS else op.inputs
         read.update((*inputs, *op.outputs))
     return {index for index in read if index >= 0}
 
@@ -115,7 +114,7 @@ def _op_violations(network: Network, op: Op) -> Iterator[Violation]:
     if not inputs or not op.outputs or inputs[0].dtype not in _QUANTIZED:
         return
     output = tensors[op.outputs[0]]
-    if op.kind in _WEIGHTED and len(inputs) > 1:
+    if op.kind in WEIGHTED_OPS and len(inputs) > 1:
         yield from _weighted_violations(op.kind, inputs[0], inputs[1], output)
     elif op.kind in ("ADD", "SUB"):
         yield from _add_violations(op.kind, inputs, output)

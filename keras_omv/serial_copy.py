@@ -33,8 +33,9 @@ _CHUNK_BYTES = 1024
 _READ_SECONDS = 5.0
 _ANSWER_SECONDS = 10.0
 _LONG_SECONDS = 180.0
-_FLASH_SECONDS = 900.0
 """For hashing a file of several MiB, which prints nothing until it is done."""
+_FLASH_SECONDS = 900.0
+"""For mpremote to write a ROMFS image."""
 _STREAM_SECONDS = 0.2
 _LAST_WORDS = 300
 _INTERRUPT, _END = b"\x03", b"\x04"

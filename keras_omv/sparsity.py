@@ -35,6 +35,11 @@ def pruned_share(network: Network) -> float:
     return max(0.0, counts[1] - rounded) / count if count else 0.0
 
 
+def saves_nothing(board: Board | Budget) -> bool:
+    """Whether zeros are no gain on a camera; of the N6, only its compiler knows."""
+    return not board.compresses_weights and board.name != NEEDS_COMPILER
+
+
 def pruning_notes(network: Network, board: Board | Budget) -> tuple[str, ...]:
     """Return a sentence where weights were pruned and the camera gains nothing by it.
 
@@ -42,9 +47,7 @@ def pruning_notes(network: Network, board: Board | Budget) -> tuple[str, ...]:
         network: The int8 network.
         board: The camera. Of the N6, only its compiler knows.
     """
-    if board.compresses_weights or board.name == NEEDS_COMPILER:
-        return ()
-    if pruned_share(network) < MOSTLY_PRUNED:
+    if not saves_nothing(board) or pruned_share(network) < MOSTLY_PRUNED:
         return ()
     return (
         f"{zero_share(network):.0%} of the weights are zeros, which saves nothing on "

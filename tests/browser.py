@@ -36,7 +36,7 @@ class Visit:
 def visit(page: pathlib.Path, folder: pathlib.Path) -> Visit:
     """Opens a page in a new profile."""
     network_log = folder / "network.json"
-    done = _chromium(folder, page, "--dump-dom", f"--log-net-log={network_log}")
+    done = chromium(folder, page.as_uri(), "--dump-dom", f"--log-net-log={network_log}")
     console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
     return Visit(done.stdout, tuple(console), _requests(network_log))
 
@@ -44,15 +44,17 @@ def visit(page: pathlib.Path, folder: pathlib.Path) -> Visit:
 def picture(page: pathlib.Path, folder: pathlib.Path, *, width: int) -> pathlib.Path:
     """Photographs a page, the first 1200 pixels of its height."""
     path = folder / f"{width}.png"
-    _chromium(folder, page, f"--screenshot={path}", f"--window-size={width},1200")
+    chromium(
+        folder, page.as_uri(), f"--screenshot={path}", f"--window-size={width},1200"
+    )
     return path
 
 
-def _chromium(folder, page, *options):
+def chromium(folder, address, *options):
     profile = folder / "profile"
     command = [CHROMIUM, *_OPTIONS, f"--user-data-dir={profile}", *options]
     return subprocess.run(
-        [*command, page.as_uri()],
+        [*command, address],
         capture_output=True,
         text=True,
         check=True,

@@ -63,6 +63,17 @@ def pixels(count, shape, seed=0):
     return np.clip(np.rint(images), 0, 255).astype("uint8")
 
 
+def bright_halves(count, size):
+    """Grey images `(count, size, size, 1)`, bright on the left, 0, or the right, 1."""
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 2, count)
+    images = random.integers(0, 120, (count, size, size, 1)).astype("float32")
+    half = size // 2
+    for image, label in zip(images, labels, strict=True):
+        image[:, half * label : half * label + half] += 100
+    return images, labels
+
+
 def as_inputs(images, input_range):
     """Camera images as they enter a model, float32."""
     low, high = input_range

@@ -5,6 +5,7 @@ import json
 import math
 
 import keras
+import models
 import numpy as np
 import pytest
 
@@ -20,13 +21,7 @@ EPOCHS = 4
 
 
 def make_data(count=96):
-    """Grey images, bright on the left or on the right."""
-    random = np.random.default_rng(0)
-    labels = random.integers(0, 2, count)
-    images = random.integers(0, 120, (count, 12, 12, 1)).astype("float32")
-    for image, label in zip(images, labels, strict=True):
-        image[:, 6 * label : 6 * label + 6] += 100
-    return images, labels
+    return models.bright_halves(count, 12)
 
 
 def make_model(**compile_options):

@@ -5,6 +5,7 @@ import itertools
 import logging
 
 import keras
+import models
 import numpy as np
 import pytest
 
@@ -19,13 +20,7 @@ EPOCHS = 6
 
 
 def make_data(count=96):
-    """Grey images, bright on the left or on the right."""
-    random = np.random.default_rng(0)
-    labels = random.integers(0, 2, count)
-    images = random.integers(0, 120, (count, 16, 16, 1)).astype("float32")
-    for image, label in zip(images, labels, strict=True):
-        image[:, 8 * label : 8 * label + 8] += 100
-    return images, labels
+    return models.bright_halves(count, 16)
 
 
 def convolution(x, filters, name, *, size=1, activation="relu6", **options):

@@ -34,12 +34,6 @@ BOARD = omv.get_board("openmv-m7")
 EPOCHS = 6
 STEPS = 20
 _OPTIONS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"),
-    *(
-        "--disable-background-networking",
-        "--disable-sync",
-        "--disable-component-update",
-    ),
     # TensorBoard then draws its lines as SVG, which is in the document.
     "--disable-3d-apis",
     "--virtual-time-budget=60000",
@@ -81,11 +75,7 @@ def wait_for_runs(address):
 
 
 def chromium(folder, address, *options):
-    profile = f"--user-data-dir={folder / 'profile'}"
-    command = [browser.CHROMIUM, *_OPTIONS, profile, *options, address]
-    return subprocess.run(
-        command, capture_output=True, text=True, check=True, timeout=300
-    ).stdout
+    return browser.chromium(folder, address, *_OPTIONS, *options).stdout
 
 
 def cards(dom):
