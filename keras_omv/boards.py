@@ -1,17 +1,17 @@
 """Cameras and their firmware releases, as data; budgets set by hand.
 
-The numbers are in boards.json, each with the source file and line of the OpenMV
-firmware; what they mean for a model is in `keras_omv.fit`. Sizes are bytes.
+The numbers are in boards.json, see `keras_omv.board_data`; what they mean for a model
+is in `keras_omv.fit`. Sizes are bytes.
 """
 
 import dataclasses
-import difflib
 import functools
-import importlib.resources
-import json
 import numbers
 from typing import Any, Protocol
 
+from keras_omv import board_data
+from keras_omv.board_data import board_names as board_names
+from keras_omv.board_data import known_releases as known_releases
 from keras_omv.errors import BudgetError
 from keras_omv.fit import (
     QVGA_FRAME_BYTES,
@@ -21,12 +21,16 @@ from keras_omv.fit import (
     largest_file_bytes,
     simulate,
 )
-from keras_omv.memory import Layout, Memory
+from keras_omv.memory import Layout
 
-FRAME_POOL_OVERHEAD_BYTES = 4 * 1024
-"""The pool allocator's control block and headers (common/umalloc.c:75)."""
-AE3_SMALL_CORE = "openmv-ae3-he"
-"""Runs what the large core sends it: not a camera of its own."""
+DEFAULT_FIRMWARE = "5.0"
+"""The release that is meant where none is named."""
+NEEDS_COMPILER = "openmv-n6"
+"""Loads no plain .tflite (lib/stai/stai_backend.c:135 at v5.0.0)."""
+_COMPILER_REASON = (
+    "The N6 does not load a plain .tflite but what ST Edge AI Core (stedgeai) makes "
+    "of it, which decides the RAM; the figure here is an estimate."
+)
 
 
 class CostLike(Protocol):
@@ -169,11 +173,6 @@ class Board(Layout):
         _check(self, cost)
 
 
-def board_names() -> tuple[str, ...]:
-    """Return our names of all cameras."""
-    return tuple(name for name in _data() if name != AE3_SMALL_CORE)
-
-
 def as_board(board: Board | Budget | str) -> Board | Budget:
     """Return what a `board` argument stands for.
 
@@ -195,7 +194,7 @@ def as_board(board: Board | Budget | str) -> Board | Budget:
     )
 
 
-def get_board(name: str, *, firmware: str = "5.0") -> Board:
+def get_board(name: str, *, firmware: str = DEFAULT_FIRMWARE) -> Board:
     """Return a camera with one firmware release.
 
     Args:
@@ -216,87 +215,17 @@ def get_board(name: str, *, firmware: str = "5.0") -> Board:
     return _find_board(name, firmware)
 
 
-def known_releases() -> tuple[str, ...]:
-    """Return every release of which at least one camera is known, oldest first."""
-    releases = {release for entry in _data().values() for release in entry["firmware"]}
-    return tuple(
-        sorted(releases, key=lambda release: [int(n) for n in release.split(".")])
-    )
+def firmware_of(board: Board | Budget) -> str:
+    """Return the release that a camera's files are made for.
+
+    A budget names none: then it is `DEFAULT_FIRMWARE`.
+    """
+    return board.firmware if isinstance(board, Board) else DEFAULT_FIRMWARE
 
 
 @functools.cache
 def _find_board(name: str, firmware: str) -> Board:
-    known = _known_name(name)
-    entry = _data()[known]
-    release = firmware.lower().removeprefix("v")
-    release = release if release.count(".") > 1 else release + ".0"
-    if release not in entry["firmware"]:
-        raise ValueError(
-            f"Unknown firmware of {known}. Expected one of "
-            f"{', '.join(entry['firmware'])}. Received: {firmware!r}. "
-            f"Next step: take the release nearest to the camera's."
-        )
-    return _make_board(known, entry, release)
-
-
-@functools.cache
-def _data() -> dict[str, Any]:
-    text = importlib.resources.files("keras_omv").joinpath("boards.json").read_text()
-    boards: dict[str, Any] = json.loads(text)["boards"]
-    return boards
-
-
-def _known_name(name: str) -> str:
-    targets = {entry["target"].lower(): ours for ours, entry in _data().items()}
-    names = {**targets, **{ours: ours for ours in _data()}}
-    if name.lower() in names:
-        return names[name.lower()]
-    near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
-    nearest = dict.fromkeys(names[match] for match in near)
-    hint = f"Did you mean {' or '.join(nearest)}? " if nearest else ""
-    raise ValueError(
-        f"Unknown camera. Expected one of {', '.join(board_names())} or a firmware "
-        f"target such as OPENMV4P. Received: {name!r}. {hint}"
-        f"Next step: `keras-omv boards` lists them all."
-    )
-
-
-def _make_board(name: str, entry: dict[str, Any], firmware: str) -> Board:
-    release = entry["firmware"][firmware]
-    romfs = release["romfs"] or {"bytes": 0, "stock_bytes": None, "source": "none"}
-    return Board(
-        name=name,
-        **{key: entry[key] for key in ("target", "title", "mcu", "core", "clock_hz")},
-        npu=entry["npu"],
-        firmware=firmware,
-        heap=tuple(map(_make_memory, release["heap"])),
-        frame_pools=tuple(map(_make_memory, release["frame_pools"])),
-        romfs_bytes=romfs["bytes"],
-        romfs_stock_bytes=romfs["stock_bytes"],
-        flash_fs_bytes=entry["flash_fs"]["bytes"],
-        has_sd_card=entry["has_sd_card"],
-        sources=(romfs["source"], entry["flash_fs"]["source"], entry["source"]),
-    )
-
-
-def _make_memory(block: dict[str, Any]) -> Memory:
-    return Memory(
-        name=block["memory"],
-        size_bytes=block["bytes"],
-        pool_bytes=block.get("pool_bytes", block["bytes"] - FRAME_POOL_OVERHEAD_BYTES),
-        source=block["source"],
-        flags=block.get("flags", "0"),
-    )
-
-
-NEEDS_COMPILER = "openmv-n6"
-"""Loads no plain .tflite (lib/stai/stai_backend.c:135 at v5.0.0)."""
-
-
-_COMPILER_REASON = (
-    "The N6 does not load a plain .tflite but what ST Edge AI Core (stedgeai) makes "
-    "of it, which decides the RAM; the figure here is an estimate."
-)
+    return Board(**board_data.attributes_of(name, firmware))
 
 
 def _npu_reason(npu: str) -> str:

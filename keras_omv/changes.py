@@ -15,6 +15,7 @@ from keras_omv.boards import (
     Budget,
     as_board,
     board_names,
+    firmware_of,
     get_board,
 )
 from keras_omv.cost import Cost
@@ -86,12 +87,11 @@ def other_boards(
 
 
 def _others(board: Board | Budget) -> Iterator[Board]:
-    firmware = board.firmware if isinstance(board, Board) else "5.0"
     for name in board_names():
         if name in (board.name, NEEDS_COMPILER):
             continue
         try:
-            yield get_board(name, firmware=firmware)
+            yield get_board(name, firmware=firmware_of(board))
         except ValueError:  # The release does not know that camera.
             continue
 

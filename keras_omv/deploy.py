@@ -1,27 +1,30 @@
-"""The folder for the camera: its labels, where it is written, what to copy where.
+"""The folder for the camera: its labels, and where it is written.
 
 Its script, main.py, comes from `keras_omv.scripts`. This module imports no TensorFlow.
 """
 
+import hashlib
 import json
+import logging
 import os
 import pathlib
 import unicodedata
 from collections.abc import Iterable, Mapping
+from typing import Any
 
-from keras_omv.boards import NEEDS_COMPILER, Board, Budget
 from keras_omv.errors import DatasetError, ExportError
 from keras_omv.folder_swap import put_back, write_whole
 from keras_omv.neuralart import MEMORY_FILE, SETTINGS_FILE
-from keras_omv.npu import NpuReport
 from keras_omv.scripts import camera_script as camera_script  # part of this interface
-from keras_omv.storage import RomfsContents
-from keras_omv.units import format_bytes
+
+_LOGGER = logging.getLogger(__name__)
 
 MODEL_FILE = "model.tflite"
 DESKTOP_MODEL_FILE = "model_desktop.tflite"
 LABELS_FILE = "labels.txt"
 SCRIPT_FILE = "main.py"
+OLD_SCRIPT_FILE = "main_before.py"
+"""A main.py that was edited, once another export has written its own."""
 REPORT_FILE = "report.json"
 REPORT_PAGE_FILE = "report.html"
 ROMFS_FILE = "romfs.img"
@@ -72,52 +75,6 @@ def class_labels(names: Iterable[str]) -> str:
     return "".join(f"{label}\n" for label in labels)
 
 
-def copy_instructions(
-    board: Board | Budget,
-    *,
-    storage: str = "",
-    replaces_stock_models: bool = False,
-    romfs: RomfsContents | None = None,
-    npu: NpuReport | None = None,
-) -> str:
-    """Return which files to copy where, for people.
-
-    All releases show the SD card as their USB drive where there is one, else /flash,
-    and run main.py from there (`scripts/libraries/_boot.py` at 5.0.0, `main.c` of the
-    port up to 4.5.9). ROMFS came with 4.7.0; mpremote and OpenMV IDE write it.
-
-    Args:
-        board: The camera, or a budget for any camera.
-        storage: Where the model is to live, as `Fit.storage` says: `"romfs"`,
-            `"flash"` or `"sdcard"`. Defaults to `""`: wherever there is room.
-        replaces_stock_models: Whether the camera's own models have to leave ROMFS, as
-            `Fit.replaces_stock_models` says. Defaults to `False`.
-        romfs: What romfs.img holds. Defaults to `None`: there is no such file.
-        npu: What became of the model on the way to the camera's NPU. Defaults to
-            `None`: unknown.
-
-    Raises:
-        ValueError: If the camera has no such storage.
-    """
-    if isinstance(board, Board):
-        _check_storage(board, storage)
-    if storage == "romfs" or board.name == NEEDS_COMPILER:
-        compiles = isinstance(board, Board) and board.npu is not None
-        steps = (
-            npu.problem if npu is not None else "",
-            _image_instructions(romfs) if romfs is not None else "",
-            _romfs_instructions(compiles, replaces_stock_models),
-            f"Copy {SCRIPT_FILE} to the USB drive that the camera shows, eject the "
-            f"drive and reset the camera.",
-        )
-        return " ".join(filter(None, steps))
-    return (
-        f"{_sd_card_instructions(board, storage)}Copy {SCRIPT_FILE}, {MODEL_FILE} and "
-        f"{LABELS_FILE} to the USB drive that the camera shows, eject the drive and "
-        f"reset the camera."
-    )
-
-
 def check_destination(directory: str | os.PathLike[str]) -> pathlib.Path:
     """Make sure that a camera folder can be written, before any work is done.
 
@@ -155,7 +112,8 @@ def write_folder(
 
     A failed, interrupted or killed write leaves the old folder or the new one. Of
     an older export only `OUR_FILES` are replaced; what else was put into the
-    folder, such as TensorBoard logs, stays.
+    folder, such as TensorBoard logs, stays. A main.py that was edited becomes
+    main_before.py.
 
     Args:
         directory: The folder to write, see `check_destination`.
@@ -171,8 +129,13 @@ def write_folder(
     """
     _check_file_names(files)
     path = check_destination(directory)
+    edited = _edited_script(path)
+    if edited:
+        _LOGGER.warning(
+            "%s was edited: it is %s now, beside a new one", SCRIPT_FILE, *edited
+        )
     try:
-        write_whole(path, files, replaces=OUR_FILES)
+        write_whole(path, {**edited, **files}, replaces=OUR_FILES)
     except OSError as error:
         raise ExportError(
             f"The camera folder could not be written. Expected a folder at {path}. "
@@ -202,51 +165,6 @@ def _label_problem(name: object, earlier: tuple[str, ...]) -> str:
     return "it is there twice" if name in earlier else ""
 
 
-def _check_storage(board: Board, storage: str) -> None:
-    sizes = {"romfs": board.romfs_bytes, "flash": board.flash_fs_bytes}
-    storages = [name for name, size_bytes in sizes.items() if size_bytes]
-    storages += ["sdcard"] * board.has_sd_card
-    if storage and storage not in storages:
-        raise ValueError(
-            f"Invalid value received for argument `storage`. Expected one of "
-            f"{', '.join(storages)}, which {board.label} has. Received: "
-            f"storage={storage!r}. Next step: take `board.fit(cost).storage`."
-        )
-
-
-def _image_instructions(romfs: RomfsContents) -> str:
-    kept = len(romfs.files) - len((MODEL_FILE, LABELS_FILE))
-    lost = (
-        f"what you kept, {kept} more file{'s' * (kept > 1)}, is in it too"
-        if kept
-        else "OpenMV's own models are not in it, OpenMV IDE's Reset brings them back"
-    )
-    return (
-        f"Write {ROMFS_FILE} to the camera: mpremote romfs deploy {ROMFS_FILE}. It "
-        f"takes the place of all that is in /rom; {lost}. Or without it:"
-    )
-
-
-def _romfs_instructions(compiles: bool, replaces_stock_models: bool) -> str:
-    room = " delete the models that are there (the IDE's Reset brings them back),"
-    npu = " (the IDE compiles it for the NPU)"
-    return (
-        f"In OpenMV IDE open Tools, ROM File System:{room * replaces_stock_models} add "
-        f"{MODEL_FILE} and {LABELS_FILE} and write it to the camera{npu * compiles}."
-    )
-
-
-def _sd_card_instructions(board: Board | Budget, storage: str) -> str:
-    if storage == "sdcard":
-        return "Put an SD card into the camera and reset it. "
-    if storage == "flash" or not isinstance(board, Board) or not board.has_sd_card:
-        return ""
-    return (
-        f"The camera's own drive takes {format_bytes(board.flash_fs_bytes)}: for "
-        f"larger files, put an SD card into the camera and reset it. "
-    )
-
-
 def _destination_error(path: pathlib.Path, problem: str) -> ExportError:
     return ExportError(
         f"Cannot write the camera folder: {problem}. Expected a new folder, an empty "
@@ -255,15 +173,39 @@ def _destination_error(path: pathlib.Path, problem: str) -> ExportError:
     )
 
 
+def is_edited(hashes: Mapping[str, str], script: bytes) -> bool:
+    """Return whether main.py is not the one that was exported.
+
+    Args:
+        hashes: SHA-256 by name, as report.json has them.
+        script: The bytes of main.py.
+    """
+    return hashes.get(SCRIPT_FILE) != hashlib.sha256(script).hexdigest()
+
+
+def _edited_script(path: pathlib.Path) -> dict[str, bytes]:
+    """Return the main.py that is to be kept, by its new name."""
+    script, hashes = path / SCRIPT_FILE, _report(path).get("files")
+    if not script.is_file() or not isinstance(hashes, dict):
+        return {}
+    content = script.read_bytes()
+    return {OLD_SCRIPT_FILE: content} if is_edited(hashes, content) else {}
+
+
 def _is_ours(path: pathlib.Path) -> bool:
     if not any(path.iterdir()):
         return True
+    form = _report(path).get("format")
+    return isinstance(form, str) and form.startswith(REPORT_FORMAT)
+
+
+def _report(path: pathlib.Path) -> dict[str, Any]:
+    """Return the entries of a folder's report.json, none where it is no report."""
     try:
         report = json.loads((path / REPORT_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
-    form = report.get("format") if isinstance(report, dict) else None
-    return isinstance(form, str) and form.startswith(REPORT_FORMAT)
+        return {}
+    return report if isinstance(report, dict) else {}
 
 
 def _check_parent(path: pathlib.Path) -> None:

@@ -51,11 +51,7 @@ def MobileNetV2(  # noqa: N802  (named as keras.applications names its models)
     >>> model.output_shape
     (None, 5)
     """
-    if len(input_shape) != 3:
-        raise ValueError(
-            "Invalid value received for argument `input_shape`. Expected (height, "
-            f"width, channels). Received: input_shape={input_shape}"
-        )
+    _check_input_shape(input_shape)
     levers = Levers(
         alpha=alpha,
         resolution=min(input_shape[:2]),
@@ -64,14 +60,10 @@ def MobileNetV2(  # noqa: N802  (named as keras.applications names its models)
         head_channels=head_channels,
         depth=depth,
     )
-    make = _Layers(batch_norm_momentum)
     image = x = keras.Input(input_shape, name="image")
     if include_rescaling:
         x = keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="rescaling")(x)
-    x = make.conv(x, levers.stem, 3, 2, "stem")
-    for index, block in enumerate(levers.blocks):
-        x = make.inverted_residual(x, block, f"block_{index}")
-    x = make.conv(x, levers.head, 1, 1, "head")
+    x = _Layers(batch_norm_momentum).features(x, levers)
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
     if dropout:
         x = keras.layers.Dropout(dropout, name="dropout")(x)
@@ -91,11 +83,25 @@ def model_of_levers(levers: Levers) -> Any:
     )
 
 
+def _check_input_shape(input_shape: tuple[int, ...]) -> None:
+    if len(input_shape) != 3:
+        raise ValueError(
+            "Invalid value received for argument `input_shape`. Expected (height, "
+            f"width, channels). Received: input_shape={input_shape}"
+        )
+
+
 class _Layers:
     """The layers that repeat, with their batch normalizations."""
 
     def __init__(self, momentum: float) -> None:
         self._momentum = momentum
+
+    def features(self, x: Any, levers: Levers) -> Any:
+        x = self.conv(x, levers.stem, 3, 2, "stem")
+        for index, block in enumerate(levers.blocks):
+            x = self.inverted_residual(x, block, f"block_{index}")
+        return self.conv(x, levers.head, 1, 1, "head")
 
     def conv(self, x: Any, filters: int, size: int, stride: int, name: str) -> Any:
         padding = "same" if size > 1 else "valid"

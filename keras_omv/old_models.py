@@ -12,13 +12,12 @@ import weakref
 from typing import Any
 
 from keras_omv import flatbuffer, trained
-from keras_omv.boards import Board, Budget
+from keras_omv.boards import Board, Budget, firmware_of
 from keras_omv.estimation import load_with_ranges
 from keras_omv.graph import FIXED
 from keras_omv.inference import FIXED_QUANTIZATIONS
 from keras_omv.network import Network
 from keras_omv.old_tflite import to_keras
-from keras_omv.report_figures import DEFAULT_FIRMWARE
 from keras_omv.rules import (
     INPUT_RANGE_TOLERANCE,
     USUAL_INPUT_RANGES,
@@ -91,7 +90,7 @@ def own_network(model: Any, board: Board | Budget) -> Network | None:
         return None  # It was trained on.
     violations = network_violations(
         network,
-        firmware=getattr(board, "firmware", DEFAULT_FIRMWARE),
+        firmware=firmware_of(board),
         target=getattr(board, "target", None),
         input_ranges=USUAL_INPUT_RANGES,
     )

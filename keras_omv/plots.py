@@ -5,7 +5,7 @@ matplotlib figures without a window, see `keras_omv.charts`.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from keras_omv.architecture import BLOCKS, Levers
 from keras_omv.boards import Board, Budget, as_board
@@ -54,6 +54,8 @@ _VERDICTS = {
     (True, True): _Verdict("too much of both", GREY, "x"),
 }
 """By whether the flash is over, and whether the RAM is."""
+_Judged = dict[tuple[bool, bool], list[tuple[int, int]]]
+"""Sides and rows of candidates, by the same."""
 
 
 def plot_pareto(tuner: Search, cost: str = "flash_bytes") -> "Figure":
@@ -139,34 +141,49 @@ def plot_space(
     """
     board = as_board(board)
     rows, sides = sorted(alphas), sorted(resolutions)
-    points: dict[tuple[bool, bool], list[tuple[int, int]]] = {k: [] for k in _VERDICTS}
-    for row, alpha in enumerate(rows):
-        for side in sides:
-            levers = Levers(
-                alpha=alpha,
-                resolution=side,
-                channels=channels,
-                classes=classes,
-                head_channels=head_channels,
-                depth=depth,
-            )
-            points[_what_is_over(board, levers)].append((side, row))
-    figure, axes = new_chart(f"Which MobileNetV2s fit {board.label}")
-    for key, (label, colour, marker) in _VERDICTS.items():
-        xs, ys = [side for side, _ in points[key]], [row for _, row in points[key]]
-        name = f"{label} ({len(xs)})"
-        axes.scatter(xs, ys, _AREA, colour, marker=marker, label=name)
-    image = "grey" if channels == 1 else "RGB"
-    head = head_channels or "as in the paper"
-    axes.set(
-        xlabel=f"resolution in pixels ({image}, {classes} classes, depth {depth}, "
-        f"last convolution {head})",
-        ylabel="alpha",
+    points = _judge(
+        board,
+        rows,
+        sides,
+        channels=channels,
+        classes=classes,
+        head_channels=head_channels,
+        depth=depth,
     )
+    figure, axes = new_chart(f"Which MobileNetV2s fit {board.label}")
+    _draw_verdicts(axes, points)
+    label = _sides_label(channels, classes, head_channels, depth)
+    axes.set(xlabel=label, ylabel="alpha")
     axes.set_xticks(sides[:: max(1, len(sides) // 6)])
     axes.set_yticks(range(len(rows)), [f"{alpha:g}" for alpha in rows])
     legend_below(axes, columns=len(_VERDICTS))
     return figure
+
+
+def _judge(
+    board: Board | Budget, rows: Sequence[float], sides: Sequence[int], **others: Any
+) -> _Judged:
+    """Where candidates lie, a row for each alpha, by what stops them."""
+    points: _Judged = {key: [] for key in _VERDICTS}
+    for row, alpha in enumerate(rows):
+        for side in sides:
+            levers = Levers(alpha=alpha, resolution=side, **others)
+            points[_what_is_over(board, levers)].append((side, row))
+    return points
+
+
+def _draw_verdicts(axes: "Axes", points: _Judged) -> None:
+    for key, (label, colour, marker) in _VERDICTS.items():
+        xs, ys = [side for side, _ in points[key]], [row for _, row in points[key]]
+        name = f"{label} ({len(xs)})"
+        axes.scatter(xs, ys, _AREA, colour, marker=marker, label=name)
+
+
+def _sides_label(channels: int, classes: int, head: int | None, depth: int) -> str:
+    return (
+        f"resolution in pixels ({'grey' if channels == 1 else 'RGB'}, {classes} "
+        f"classes, depth {depth}, last convolution {head or 'as in the paper'})"
+    )
 
 
 def _what_is_over(board: Board | Budget, levers: Levers) -> tuple[bool, bool]:

@@ -18,8 +18,8 @@ from PIL import Image
 
 from keras_omv.boards import Board, Budget
 from keras_omv.changes import other_boards
-from keras_omv.deploy import copy_instructions
 from keras_omv.evaluation import WANTED_AGREEMENT, Accuracy, DeviceRun, Mistake
+from keras_omv.instructions import copy_instructions
 from keras_omv.memory_map import memory_map
 from keras_omv.network import Network
 from keras_omv.report import ExportReport, how

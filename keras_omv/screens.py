@@ -12,9 +12,9 @@ from keras_omv.arena import Arena
 from keras_omv.boards import NEEDS_COMPILER, Board
 from keras_omv.changes import Change
 from keras_omv.cost import LEAVE_ONE_OUT_ERROR, Cost
-from keras_omv.deploy import copy_instructions
 from keras_omv.evaluation import Accuracy
 from keras_omv.fit import Fit
+from keras_omv.instructions import copy_instructions
 from keras_omv.network import Network
 from keras_omv.npu import NpuReport
 from keras_omv.report_figures import peak_op, ram_parts

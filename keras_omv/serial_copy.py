@@ -1,44 +1,30 @@
-"""A camera on a serial port: its files, its ROMFS and what its script prints.
+"""A camera on a serial port: what it is, its files and its ROMFS.
 
-mpremote's transport speaks MicroPython's raw REPL. Every release from 4.0.0 to 5.0.0
-has that REPL at any baud rate but 921600 and 12000000, which are for the IDE
-(common/usbdbg.h:36 at 4.8.1, protocol/omv_protocol.h:61 at 5.0.0). A soft reset leaves
-main.py alone: only the first start runs it (ports/stm32/main.c at 5.0.0).
+Everything goes through the camera's REPL, see `keras_omv.serial_repl`.
 """
 
-import ast
-import contextlib
 import dataclasses
 import hashlib
-import io
 import pathlib
 import re
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from typing import Any
 
-from mpremote.transport import TransportError, TransportExecError
-from mpremote.transport_serial import SerialTransport
+from mpremote.transport import TransportExecError
 
 from keras_omv import camera_commands
 from keras_omv.errors import CameraError
+from keras_omv.serial_repl import LAST_WORDS, Repl, last_line
 from keras_omv.staging import Progress, drive_error
 from keras_omv.units import format_bytes
 
 _CHUNK_BYTES = 1024
 """Of a file, in one command: as source it is up to four times as long, on a heap of
 50 KiB."""
-_READ_SECONDS = 5.0
-_ANSWER_SECONDS = 10.0
-_LONG_SECONDS = 180.0
+_HASH_SECONDS = 180.0
 """For hashing a file of several MiB, which prints nothing until it is done."""
 _FLASH_SECONDS = 900.0
 """For mpremote to write a ROMFS image."""
-_STREAM_SECONDS = 0.2
-_LAST_WORDS = 300
-_INTERRUPT, _END = b"\x03", b"\x04"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +47,7 @@ class Identity:
     block_bytes: int
 
 
-class SerialCamera:
+class SerialCamera(Repl):
     """A `keras_omv.staging.Drive` on the other end of a serial port.
 
     Opening it stops the camera's script and resets the interpreter. Use it in a
@@ -74,42 +60,11 @@ class SerialCamera:
         CameraError: If the port cannot be opened, or no OpenMV firmware answers.
     """
 
-    def __init__(self, device: str) -> None:
-        self.device = device
-        self.open()
-
     def __enter__(self) -> "SerialCamera":
         return self
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-    @property
-    def label(self) -> str:
-        return f"the camera at {self.device}"
-
-    def open(self) -> None:
-        """Connect, stop what runs there and reset the interpreter."""
-        try:
-            self._transport = SerialTransport(self.device, timeout=_READ_SECONDS)
-        except (TransportError, OSError) as error:
-            raise CameraError(
-                f"The port {self.device} cannot be opened: {error}. Next step: close "
-                f"OpenMV IDE and whatever else uses the camera, and check the name of "
-                f"the port and who may open it."
-            ) from error
-        try:
-            # mpremote prints what it met where it expected a REPL.
-            with self._talking(), contextlib.redirect_stdout(io.StringIO()):
-                self._transport.enter_raw_repl(soft_reset=True)
-        except CameraError:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """Let go of the port; the camera may be gone."""
-        with contextlib.suppress(OSError, TransportError):
-            self._transport.close()
 
     def identify(self) -> Identity:
         """Ask the camera what it is."""
@@ -120,7 +75,7 @@ class SerialCamera:
         except TransportExecError as error:
             raise CameraError(
                 f"Expected OpenMV firmware at {self.device}. Received: "
-                f"{_last_line(error)}. Next step: choose another --port, or install "
+                f"{last_line(error)}. Next step: choose another --port, or install "
                 f"the firmware with OpenMV IDE."
             ) from error
         return Identity(
@@ -137,7 +92,7 @@ class SerialCamera:
 
     def sha256(self, name: str) -> str | None:
         try:
-            digest = self._ask(camera_commands.HASH.format(name=name), _LONG_SECONDS)
+            digest = self._ask(camera_commands.HASH.format(name=name), _HASH_SECONDS)
         except TransportExecError as error:
             if "ImportError" not in error.error_output:
                 raise self._failure(error) from error
@@ -201,7 +156,7 @@ class SerialCamera:
         except subprocess.TimeoutExpired as error:
             raise _romfs_error(f"no end after {_FLASH_SECONDS} seconds") from error
         if done.returncode:
-            said = (done.stderr.strip() or done.stdout.strip())[-_LAST_WORDS:]
+            said = (done.stderr.strip() or done.stdout.strip())[-LAST_WORDS:]
             raise _romfs_error(f"mpremote stopped: {said}")
         if self._read_back_romfs(len(data)) != hashlib.sha256(data).digest():
             raise _romfs_error("it does not read back as it was written")
@@ -211,69 +166,9 @@ class SerialCamera:
             self.open()
             self._ask(camera_commands.ROMFS_SIZE)
             command = camera_commands.ROMFS_HASH.format(size=size)
-            return bytes(self._ask(command, _LONG_SECONDS))
+            return bytes(self._ask(command, _HASH_SECONDS))
         except (CameraError, TransportExecError) as error:
             raise _romfs_error(f"it could not be read back ({error})") from error
-
-    def run(
-        self, module: str, show: Callable[[str], None], *, seconds: float
-    ) -> str | None:
-        """Run a script of the camera and show what it prints.
-
-        Args:
-            module: Its file's name without .py.
-            show: Called with each line.
-            seconds: When to stop it.
-
-        Returns:
-            `None` where it had to be stopped, else the error that it ended with, `""`
-            without one.
-        """
-        with self._talking():
-            self._transport.exec_raw_no_follow(
-                camera_commands.RUN.format(module=module)
-            )
-            if not self._stream(show, time.monotonic() + seconds):
-                self._transport.serial.write(_INTERRUPT)
-                self._transport.follow(_ANSWER_SECONDS)
-                return None
-            error = self._transport.read_until(1, _END, _ANSWER_SECONDS)
-            return str(error.rstrip(_END).decode("utf-8", "replace"))
-
-    def _stream(self, show: Callable[[str], None], deadline: float) -> bool:
-        """Show lines until the script ends; return whether it did."""
-        serial = self._transport.serial
-        serial.timeout = _STREAM_SECONDS
-        line = byte = b""
-        while byte != _END and time.monotonic() < deadline:
-            byte = serial.read(1)
-            if byte == b"\n" or (byte == _END and line):
-                show(line.decode("utf-8", "replace").rstrip("\r"))
-                line = b""
-            else:
-                line += byte
-        serial.timeout = _READ_SECONDS
-        return bool(byte == _END)
-
-    def reset(self) -> None:
-        """Start the camera anew, as its reset button does; then it is gone for now."""
-        with contextlib.suppress(OSError, TransportError):
-            self._transport.exec_raw_no_follow("import machine\nmachine.reset()")
-        self.close()
-
-    def _ask(self, command: str, seconds: float = _ANSWER_SECONDS) -> Any:
-        """Return the Python value that a command prints."""
-        with self._talking():
-            said, error = self._transport.exec_raw(command, timeout=seconds)
-        if error:
-            raise TransportExecError(said, error.decode("utf-8", "replace"))
-        try:
-            return ast.literal_eval(said.decode().strip())
-        except (SyntaxError, ValueError) as garbled:
-            raise CameraError(
-                f"{self.label} gave an answer that is none: {said[:_LAST_WORDS]!r}. "
-                f"Next step: reset the camera, and run the same command again."
-            ) from garbled
 
     def _do(self, command: str) -> None:
         try:
@@ -288,35 +183,16 @@ class SerialCamera:
                 return None
             return hashlib.sha256(self._transport.fs_readfile(name)).digest()
 
-    @contextlib.contextmanager
-    def _talking(self) -> Iterator[None]:
-        """Turns a connection that breaks into words."""
-        try:
-            yield
-        except TransportExecError:
-            raise
-        except (TransportError, OSError) as error:
-            raise CameraError(
-                f"The connection to {self.device} broke: {error}. No file there is "
-                f"half-written under its own name. Next step: connect the camera "
-                f"again, and run the same command again."
-            ) from error
-
     def _failure(self, error: TransportExecError) -> CameraError:
         """What the camera says about its files, in words."""
         code = re.search(r"OSError: (?:\[Errno )?(\d+)", error.error_output)
         if code:
-            return drive_error(OSError(int(code[1]), _last_line(error)), self.label)
+            return drive_error(OSError(int(code[1]), last_line(error)), self.label)
         return CameraError(
-            f"Copying stopped: {self.label} answers {_last_line(error)!r}. No file "
+            f"Copying stopped: {self.label} answers {last_line(error)!r}. No file "
             f"there is half-written under its own name. Next step: reset the camera, "
             f"and run the same command again."
         )
-
-
-def _last_line(error: TransportExecError) -> str:
-    lines = error.error_output.strip().splitlines() or ["nothing"]
-    return str(lines[-1])[-_LAST_WORDS:]
 
 
 def _romfs_error(problem: str) -> CameraError:

@@ -15,6 +15,7 @@ from keras_omv.boards import Board, Budget, as_board
 from keras_omv.cost import Cost
 from keras_omv.errors import BudgetError
 from keras_omv.fit import COUNTED_EXTRA_BYTES
+from keras_omv.progress import working
 from keras_omv.screening import Trunk, cost_of_levers
 
 ALPHAS = (
@@ -83,27 +84,13 @@ def feasible_points(
     kinds, sides = _values(channels), _values(resolutions)
     _check(limit, classes, kinds, sides)
     all_ends = _ends(_values(alphas), _values(head_channels), _values(depths))
-    found = [
-        candidate
-        for alpha, ends in all_ends.items()
-        for kind in kinds
-        for candidate in _screen(board, alpha, kind, classes, sorted(sides), ends)
-    ]
+    found: list[_Candidate] = []
+    with working("Screening networks") as progress:
+        for alpha, kind in progress.over(tuple(itertools.product(all_ends, kinds))):
+            ends = all_ends[alpha]
+            found += _screen(board, alpha, kind, classes, sorted(sides), ends)
     found.sort(key=_rank)
-    return tuple(
-        Point(
-            Levers(
-                alpha=alpha,
-                resolution=resolution,
-                channels=kind,
-                classes=classes,
-                head_channels=end.head_channels,
-                depth=end.depth,
-            ),
-            cost,
-        )
-        for cost, alpha, resolution, kind, end in found[:limit]
-    )
+    return tuple(_point(candidate, classes) for candidate in found[:limit])
 
 
 def check_smallest(
@@ -182,6 +169,18 @@ class _Candidate(NamedTuple):
     resolution: int
     channels: int
     end: _End
+
+
+def _point(candidate: _Candidate, classes: int) -> Point:
+    levers = Levers(
+        alpha=candidate.alpha,
+        resolution=candidate.resolution,
+        channels=candidate.channels,
+        classes=classes,
+        head_channels=candidate.end.head_channels,
+        depth=candidate.end.depth,
+    )
+    return Point(levers, candidate.cost)
 
 
 def _rank(candidate: _Candidate) -> tuple[int, int, int]:

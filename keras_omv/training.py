@@ -25,6 +25,7 @@ from keras_omv.recipe import (
     training_batches,
 )
 from keras_omv.report import ExportReport
+from keras_omv.script_options import ScriptOptions
 from keras_omv.space import ALPHAS, check_smallest, feasible_points
 
 # Wider networks learn little more from a few thousand images.
@@ -42,6 +43,7 @@ def train(
     recipe: Recipe | None = None,
     shrink: bool = False,
     stock_models: Any = None,
+    script: ScriptOptions | None = None,
     callbacks: Sequence[Any] = (),
 ) -> ExportReport:
     """Trains a MobileNetV2 on images and writes the camera folder.
@@ -55,6 +57,7 @@ def train(
         shrink: Whether channels are removed in training until the network fits the
             board, see `ChannelPruning`. Defaults to `False`.
         stock_models: As for `omv.export`.
+        script: As for `omv.export`.
         callbacks: More Keras callbacks, such as `FitProgress`.
 
     Returns:
@@ -67,17 +70,8 @@ def train(
     dataset = training_batches(tf.data.Dataset.from_tensor_slices(images), recipe)
     steps = int(dataset.cardinality())
     compile_model(model, recipe, steps)
-    schedule = pruning_schedule(recipe, steps)
-    export = OpenMVExport(
-        directory,
-        board=board,
-        class_names=data.class_names,
-        # Also plain rounding after training is tried; the better one ships.
-        representative_data=data.train_images,
-        evaluation_data=(data.test_images, data.test_labels),
-        stock_models=stock_models,
-        seed=recipe.seed,
-    )
+    options = {"board": board, "stock_models": stock_models, "script": script}
+    export = _make_export(data, directory, seed=recipe.seed, **options)
     model.fit(
         dataset,
         validation_data=(data.test_images, data.test_labels),
@@ -86,8 +80,7 @@ def train(
         verbose=0,
         callbacks=[
             *([ChannelPruning(board)] if shrink else []),
-            *([Pruning(schedule)] if schedule else []),
-            QuantizationAwareTraining(recipe.start_epoch),
+            *_compression(recipe, steps),
             BudgetMonitor(board),
             *callbacks,
             export,
@@ -139,6 +132,28 @@ def choose_levers(
             resolutions=resolutions,
         )
     return points[0].levers
+
+
+def _make_export(
+    data: ImageData, directory: str | os.PathLike[str], **options: Any
+) -> OpenMVExport:
+    return OpenMVExport(
+        directory,
+        class_names=data.class_names,
+        # Also plain rounding after training is tried; the better one ships.
+        representative_data=data.train_images,
+        evaluation_data=(data.test_images, data.test_labels),
+        **options,
+    )
+
+
+def _compression(recipe: Recipe, steps: int) -> list[Any]:
+    """The callbacks that prune weights, where the recipe does, and round to int8."""
+    schedule = pruning_schedule(recipe, steps)
+    return [
+        *([Pruning(schedule)] if schedule else []),
+        QuantizationAwareTraining(recipe.start_epoch),
+    ]
 
 
 def _resolutions(image_side: int | None) -> Sequence[int]:

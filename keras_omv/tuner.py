@@ -1,50 +1,32 @@
 """A KerasTuner search that only trains what fits the camera."""
 
-import contextlib
-import dataclasses
-import io
 import logging
 import os
 import pathlib
-import time
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import keras_tuner
-
 from keras_omv import trial as trials
-from keras_omv.boards import Board, Budget, as_board
+from keras_omv.boards import Board, Budget
 from keras_omv.errors import SearchError
 from keras_omv.exporter import export
-from keras_omv.feeds import Images
-from keras_omv.interruptions import (
-    StoppedError,
-    full_disk,
-    in_words,
-    is_chief,
-    is_full_disk,
-    is_worker,
-    tuner_id,
-)
-from keras_omv.oracles import can_restore, make_oracle
-from keras_omv.project import Project
-from keras_omv.proposals import COSTS, SearchSpace, points_that_fit
 from keras_omv.recipe import Recipe
-from keras_omv.results import TrialResult, pareto
-from keras_omv.runner import Runner
-from keras_omv.search_tracking import write_pictures, write_trial
-from keras_omv.sources import class_names_of, make_feeds
-from keras_omv.space import ALPHAS
+from keras_omv.results import TrialResult
+from keras_omv.script_options import ScriptOptions
+from keras_omv.search_loop import SearchLoop
+from keras_omv.search_options import (
+    SEARCH_ALPHAS,
+    SEARCH_DEPTHS,
+    SEARCH_HEADS,
+    SEARCH_RESOLUTIONS,
+    SearchOptions,
+)
 from keras_omv.trained import adopt
 
 _LOGGER = logging.getLogger(__name__)
-SEARCH_ALPHAS = tuple(alpha for alpha in ALPHAS if alpha <= 0.5)
-SEARCH_RESOLUTIONS = tuple(range(32, 129, 16))
-SEARCH_HEADS = (None, 640, 320, 160, 64)
-SEARCH_DEPTHS = (17, 13, 10, 6, 3)
 
 
-class MobileNetV2Tuner(keras_tuner.Tuner):
+class MobileNetV2Tuner(SearchLoop):
     """Searches the MobileNetV2 that a camera runs most accurately.
 
     Width (alpha), resolution, last convolution and depth are searched, and the
@@ -159,163 +141,43 @@ class MobileNetV2Tuner(keras_tuner.Tuner):
         project_name: str | None = None,
         overwrite: bool = False,
     ) -> None:
-        _check_options(on_trial_error, trade_off, max_trials)
-        self.board = as_board(board)
-        self.classes, self.channels = classes, channels
-        self.recipe = _with_epochs(recipe or Recipe(seed=seed), epochs, oracle)
-        self.on_trial_error = on_trial_error
-        self.space = SearchSpace(
-            points_that_fit(
-                self.board,
+        super().__init__(
+            SearchOptions(
+                board=board,
                 classes=classes,
+                oracle=oracle,
                 channels=channels,
                 alphas=alphas,
                 resolutions=resolutions,
                 head_channels=head_channels,
                 depths=depths,
                 max_latency_ms=max_latency_ms,
-            ),
-            learning_rate=learning_rate,
-            sparsities=sparsities,
-            augmentations=augmentations,
-        )
-        self.runner = Runner(
-            folder=pathlib.Path(directory or ".", project_name or "mobilenetv2"),
-            board=self.board,
-            space=self.space,
-            recipe=self.recipe,
-            weights=weights,
-            carry_weights=carry_weights,
-            early_stopping=early_stopping,
-            quantization_aware=quantization_aware,
-            strategy=distribution_strategy,
-        )
-        self._data: tuple[Images, Images] | None = None
-        self._class_names: Sequence[str] = ()
-        self._deadline: float | None = None
-        made = make_oracle(
-            oracle,
-            self.space,
-            cost=trade_off,
-            max_trials=max_trials,
-            max_epochs=self.recipe.epochs,
-            seed=seed,
-        )
-        self._project = Project(self.runner.folder)
-        if not is_worker():
-            self._open_project(made, overwrite=overwrite)
-            self._limit_time(made)
-        # KerasTuner prints that it goes on with earlier trials.
-        with contextlib.redirect_stdout(io.StringIO()):
-            super().__init__(
-                oracle=made,
+                learning_rate=learning_rate,
+                sparsities=sparsities,
+                augmentations=augmentations,
+                trade_off=trade_off,
+                max_trials=max_trials,
+                epochs=epochs,
+                recipe=recipe,
+                weights=weights,
+                carry_weights=carry_weights,
+                early_stopping=early_stopping,
+                quantization_aware=quantization_aware,
+                on_trial_error=on_trial_error,
                 distribution_strategy=distribution_strategy,
-                directory=os.fspath(self.runner.folder.parent),
-                project_name=self.runner.folder.name,
+                seed=seed,
+                directory=directory,
+                project_name=project_name,
+                overwrite=overwrite,
             )
-        if is_chief():
-            self._project.hand_back(self.oracle)
-        self.hypermodel = _Builder(self)
-
-    def search(
-        self,
-        x: Any = None,
-        y: Any = None,
-        *,
-        validation_data: Any = None,
-        hours: float | None = None,
-        callbacks: Sequence[Any] = (),
-        verbose: int | str = 1,
-    ) -> None:
-        """Runs trials until there are enough.
-
-        Args:
-            x: Training images at their own size: a `tf.data.Dataset` of images
-                `(height, width, channels)` and labels, batched or not, an array
-                `(n, height, width, channels)` with `y` beside it, or a folder of
-                class folders, which is split as `keras-omv train` does. Pixels are
-                in [0, 255]. They are read once: do not augment them, the recipe does.
-            y: Labels `(n,)` or one-hot `(n, classes)`, where `x` is an array.
-            validation_data: Images and labels to judge by, in the same forms; not
-                for a folder.
-            hours: No trial begins after this time; with several processes the
-                chief's counts.
-            callbacks: Keras callbacks, copied for each trial; TensorBoard writes
-                each trial to a folder of its own.
-            verbose: As for `model.fit`; 0 prints nothing.
-
-        Raises:
-            DatasetError: If the images cannot be used as they are.
-            SearchError: If the search cannot go on: a full disk, three failed trials
-                in a row.
-        """
-        self._deadline = None if hours is None else time.monotonic() + hours * 3600
-        self._class_names = class_names_of(x)
-        if is_chief():
-            super().search(verbose=verbose)
-        else:
-            self._data = make_feeds(
-                x,
-                y,
-                validation_data,
-                classes=self.classes,
-                channels=self.channels,
-                seed=self.recipe.seed,
-                cache_directory=self.runner.folder / "cache",
-            )
-            with in_words(self.runner.folder):
-                options = {"callbacks": list(callbacks), "verbose": verbose}
-                super().search(*self._data, **options)
-        if not is_worker():
-            self._write_pictures()
-        if self._project.failure:
-            raise SearchError(
-                "Expected trials to succeed. Received: some in a row that failed, the "
-                f"last with: {self._project.failure}. Next step: mend that and run the "
-                "search again; finished trials are kept."
-            )
-
-    def run_trial(self, trial: Any, *args: Any, **options: Any) -> dict[str, float]:
-        """Trains and judges one candidate; called by `search`.
-
-        Returns:
-            The metrics that oracles can have as an objective.
-        """
-        values = trial.hyperparameters.values
-        try:
-            result = self.runner.run(trial.trial_id, values, *args, **options)
-            write_trial(self.runner.folder, result)
-            metrics = dict(result.metrics)
-            objective = self.oracle.objective
-            metrics.setdefault(objective.name, objective.get_value(metrics))
-        except Exception as error:
-            raise self._failure(trial.trial_id, error) from error
-        return metrics
-
-    def load_model(self, trial: Any) -> Any:
-        """The trained model of a trial."""
-        return self.runner.load(trial.trial_id)
-
-    def results(self) -> tuple[TrialResult, ...]:
-        """What all trials found, of other workers too, the most accurate first."""
-        return self.runner.results()
-
-    def pareto(self, cost: str = "flash_bytes") -> tuple[TrialResult, ...]:
-        """The trials that no other one beats in both int8 accuracy and a cost.
-
-        Args:
-            cost: `"flash_bytes"`, `"ram_bytes"`, `"macs"` or `"latency_ms"`.
-
-        Returns:
-            The cheapest first.
-        """
-        return pareto(self.results(), cost)
+        )
 
     def export_best(
         self,
         directory: str | os.PathLike[str],
         *,
         class_names: Sequence[str] | None = None,
+        script: ScriptOptions | None = None,
     ) -> Any:
         """Writes the camera folder of the most accurate trial.
 
@@ -323,6 +185,7 @@ class MobileNetV2Tuner(keras_tuner.Tuner):
             directory: The folder to write, as for `omv.export`.
             class_names: The labels. Defaults to `None`: those of the dataset, where
                 it has a `class_names` as Keras' folder datasets do, else numbers.
+            script: As for `omv.export`.
 
         Returns:
             The `ExportReport`; with accuracies where `search` was called before.
@@ -336,7 +199,7 @@ class MobileNetV2Tuner(keras_tuner.Tuner):
                 f"Expected finished trials in {self.runner.folder}. Received: none. "
                 "Next step: tuner.search(train, validation_data=validation)."
             )
-        return self._export(results[0], directory, class_names)
+        return self._export(results[0], directory, class_names, script)
 
     def export_pareto(
         self,
@@ -344,6 +207,7 @@ class MobileNetV2Tuner(keras_tuner.Tuner):
         *,
         cost: str = "flash_bytes",
         class_names: Sequence[str] | None = None,
+        script: ScriptOptions | None = None,
     ) -> tuple[Any, ...]:
         """Writes a camera folder for each trial of the Pareto front.
 
@@ -351,53 +215,23 @@ class MobileNetV2Tuner(keras_tuner.Tuner):
             directory: The folder that gets one folder per trial, named by its levers.
             cost: As for `pareto`.
             class_names: As for `export_best`.
+            script: As for `omv.export`.
 
         Returns:
             The reports, the cheapest first.
         """
+        folders = pathlib.Path(directory)
         return tuple(
-            self._export(result, pathlib.Path(directory, result.name), class_names)
+            self._export(result, folders / result.name, class_names, script)
             for result in self.pareto(cost)
         )
-
-    def _open_project(self, oracle: Any, *, overwrite: bool) -> None:
-        if overwrite:
-            self._project.remove()
-        self._project.open(
-            {
-                "oracle": type(oracle).__name__,
-                "objective": str(oracle.objective),
-                **self.runner.settings(),
-            },
-            tuner_id=tuner_id(),
-            restores=can_restore(oracle),
-            has_workers=is_chief(),
-        )
-        self._project.keep(oracle)
-
-    def _limit_time(self, oracle: Any) -> None:
-        """Let the oracle hand out no trial after the deadline."""
-        create_trial = oracle.create_trial
-
-        def create_in_time(tuner: str) -> Any:
-            if self._deadline is None or time.monotonic() < self._deadline:
-                return create_trial(tuner)
-            oracle.tuner_ids.discard(tuner)
-            space = oracle.get_space()
-            return keras_tuner.engine.trial.Trial(space, status="STOPPED")
-
-        oracle.create_trial = create_in_time
-
-    @property
-    def image_count(self) -> int:
-        """How many training images there are, 1 before `search` was called."""
-        return self._data[0].count if self._data else 1
 
     def _export(
         self,
         result: TrialResult,
         directory: str | os.PathLike[str],
         class_names: Sequence[str] | None,
+        script: ScriptOptions | None,
     ) -> Any:
         folder = self.runner.trial_folder(result.model_trial_id)
         model, view = trials.load_quantized(folder)
@@ -409,16 +243,8 @@ class MobileNetV2Tuner(keras_tuner.Tuner):
             board=self.board,
             class_names=class_names or self._labels(),
             evaluation_data=self._data and self._data[1].arrays(side),
+            script=script,
             seed=self.recipe.seed,
-        )
-
-    def _write_pictures(self) -> None:
-        write_pictures(
-            self.runner.folder,
-            self,
-            board=self.board,
-            classes=self.classes,
-            channels=self.channels,
         )
 
     def _labels(self) -> Sequence[str]:
@@ -429,52 +255,3 @@ class MobileNetV2Tuner(keras_tuner.Tuner):
             "tuner.export_best(directory, class_names=[...])."
         )
         return [f"class {number}" for number in range(self.classes)]
-
-    def _failure(self, trial_id: str, error: Exception) -> Exception:
-        """What a trial's error means for the search."""
-        if is_full_disk(error):
-            return StoppedError(full_disk(self.runner.folder, error))
-        if self.on_trial_error == "raise":
-            return StoppedError(f"Trial {trial_id} failed: {error}")
-        _LOGGER.warning("Trial %s failed, the search goes on: %s", trial_id, error)
-        return error
-
-
-class _Builder(keras_tuner.HyperModel):
-    """Builds the model of hyperparameters, as users of KerasTuner expect it."""
-
-    def __init__(self, tuner: MobileNetV2Tuner) -> None:
-        super().__init__()
-        self._tuner = tuner
-
-    def build(self, hp: Any) -> Any:
-        return self._tuner.runner.build(hp.values, self._tuner.image_count)
-
-
-def _check_options(on_trial_error: str, trade_off: str | None, trials: int) -> None:
-    for name, value, known in (
-        ("on_trial_error", on_trial_error, ("continue", "raise")),
-        ("trade_off", trade_off, (None, *COSTS)),
-    ):
-        if value not in known:
-            raise ValueError(
-                f"Invalid value received for argument `{name}`. Expected one of "
-                f"{', '.join(map(repr, known))}. Received: {name}={value!r}"
-            )
-    if trials < 1:
-        raise ValueError(
-            "Invalid value received for argument `max_trials`. Expected 1 or more. "
-            f"Received: max_trials={trials}"
-        )
-
-
-def _with_epochs(recipe: Recipe, epochs: int | None, oracle: Any) -> Recipe:
-    """A recipe with the epochs that the oracle, or else the user, asks for."""
-    theirs: int | None = getattr(oracle, "max_epochs", None)
-    if theirs is not None and epochs not in (None, theirs):
-        raise ValueError(
-            f"Expected the oracle's max_epochs, {theirs}. Received: epochs={epochs}. "
-            "Next step: leave epochs out."
-        )
-    wanted = theirs or (recipe.epochs if epochs is None else epochs)
-    return dataclasses.replace(recipe, epochs=wanted)

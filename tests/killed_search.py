@@ -19,7 +19,7 @@ from typing import Any
 from unittest import mock
 
 import keras_omv as omv
-from keras_omv import tuner as tuners
+from keras_omv import search_options
 from keras_omv.results import TrialResult, write_result
 from keras_omv.runner import Runner
 from keras_omv.tuner import MobileNetV2Tuner
@@ -64,7 +64,7 @@ def result_of(trial_id: str, proposal: Any, span: Any) -> TrialResult:
 
 
 def make(oracle: str, folder: str) -> MobileNetV2Tuner:
-    with mock.patch.object(tuners, "Runner", FastRunner):
+    with mock.patch.object(search_options, "Runner", FastRunner):
         return MobileNetV2Tuner(
             omv.Budget(flash_bytes=64 * 1024, ram_bytes=40 * 1024),
             classes=3,
@@ -130,7 +130,7 @@ def main() -> None:
     seconds = 0.05
     while not search_and_die(oracle, folder, moment.uniform(0, seconds)):
         kills += 1
-        seconds *= 1.05  # Longer and longer: the search comes to its end.
+        seconds *= 1.1  # Longer and longer: the search comes to its end.
     undisturbed = f"{folder}/undisturbed"
     search_and_die(oracle, undisturbed, 3600)
     reports = {"killed": report(oracle, folder), "whole": report(oracle, undisturbed)}

@@ -186,6 +186,19 @@ def test_what_does_not_fit_is_not_said_to_lie_somewhere():
     )
 
 
+@pytest.mark.parametrize(
+    ("board", "place"),
+    [("openmv-h7-plus", "beside"), ("openmv-h7", "in place of"), ("openmv-n6", "in")],
+)
+def test_what_fits_is_told_for_what_there_is_room(board, place):
+    fit = get_board(board).fit(Cost(100_000, 50_000))
+    assert fit.fits
+    assert fit.storage == "romfs"
+    text = f"ROMFS has room for it {place}"
+    assert any(reason.startswith(text) for reason in fit.reasons)
+    assert fit.replaces_stock_models == (place != "beside")
+
+
 def test_only_cameras_of_the_same_core_are_offered():
     for name, other in (("openmv-h7", "openmv-ae3"), ("openmv-ae3", "openmv-h7-plus")):
         with pytest.raises(BudgetError) as caught:

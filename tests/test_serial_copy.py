@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from mpremote.romfs import VfsRomWriter
 
-from keras_omv import serial_copy, staging
+from keras_omv import serial_repl, staging
 from keras_omv.errors import CameraError
 from keras_omv.serial_copy import SerialCamera
 
@@ -177,7 +177,7 @@ def test_a_port_that_is_none_is_told(tmp_path):
 
 def test_a_port_where_nobody_answers_is_told(monkeypatch, capsys):
     main, port = os.openpty()
-    monkeypatch.setattr(serial_copy, "_READ_SECONDS", 0.05)
+    monkeypatch.setattr(serial_repl, "_READ_SECONDS", 0.05)
     monkeypatch.setattr("mpremote.transport_serial.time.monotonic", _hurried())
     with pytest.raises(CameraError, match="could not enter raw repl"):
         SerialCamera(os.ttyname(port))
