@@ -24,6 +24,7 @@ from keras_omv.evaluation_data import check_pixels, to_pixels
 from keras_omv.fit import Fit
 from keras_omv.network import Network
 from keras_omv.old_models import load, own_network
+from keras_omv.progress import working
 from keras_omv.routing import unroute
 from keras_omv.verify import check_network
 from keras_omv.view import QuantizedView
@@ -186,7 +187,8 @@ def _trained_range(
 
 def _prepared(model: Any) -> Any:
     if isinstance(model, str | os.PathLike):
-        model = load(model)
+        with working(f"Reading {os.fspath(model)}"):
+            model = load(model)
     unroute(model)
     return model
 
@@ -198,10 +200,11 @@ def _candidate(
     view: QuantizedView,
     board: Board | Budget,
 ) -> Candidate:
-    own = own_network(model, board) if quantization == TRAINED else None
-    network = own or lower(view)
-    check_network(network, board=board)
-    file = flatbuffer.write(network)
+    with working("Converting the model"):
+        own = own_network(model, board) if quantization == TRAINED else None
+        network = own or lower(view)
+        check_network(network, board=board)
+        file = flatbuffer.write(network)
     cost = cost_of(network, flash_bytes=len(file), board=board)
     return Candidate(
         name=name,
@@ -218,9 +221,10 @@ def _candidate(
 def _calibrated(
     model: Any, batches: Sequence[Any], input_range: tuple[float, float] | None
 ) -> QuantizedView:
-    view = QuantizedView(model, input_range=input_range)
-    if view.calibrate(batches):
-        return view
+    with working("Taking activation ranges") as progress:
+        view = QuantizedView(model, input_range=input_range)
+        if view.calibrate(progress.over(batches)):
+            return view
     raise ExportError(
         "Expected some images to take activation ranges from. Received: a model whose "
         "weights were not trained with QuantizationAwareTraining in this process, and "

@@ -1,10 +1,14 @@
 """The command line, see `keras-omv --help`."""
 
-from collections.abc import Sequence
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 
 from keras_omv.arguments import make_parser
+from keras_omv.progress import silent
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -13,9 +17,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     So does `verify` where something did not pass, which it prints itself.
     """
     options = make_parser().parse_args(arguments)
-    console = Console(quiet=getattr(options, "quiet", False), highlight=False)
+    is_quiet = getattr(options, "quiet", False)
+    console = Console(quiet=is_quiet, highlight=False)
     try:
-        code = options.run(options, console)
+        with _errors_only() if is_quiet else contextlib.nullcontext():
+            code = options.run(options, console)
     except (ValueError, OSError) as error:
         Console(stderr=True, highlight=False).print(
             f"keras-omv: {error}", style="red", markup=False, soft_wrap=True
@@ -25,3 +31,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(130) from None
     if code:
         raise SystemExit(code)
+
+
+@contextlib.contextmanager
+def _errors_only() -> Iterator[None]:
+    """Keeps bars and warnings off stderr."""
+    logger = logging.getLogger("keras_omv")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with silent(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

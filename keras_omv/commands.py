@@ -127,7 +127,8 @@ def _levers(options: argparse.Namespace) -> Levers | None:
 
 
 def _examine(model: Levers | str, board: Board | None) -> tuple[Cost, Network]:
-    with contextlib.nullcontext() if isinstance(model, Levers) else quiet_tensorflow():
+    is_file = not isinstance(model, Levers)
+    with quiet_tensorflow(f"Reading {model}") if is_file else contextlib.nullcontext():
         from keras_omv.estimation import examine
 
         return examine(model, board=board)

@@ -11,6 +11,7 @@ from keras_omv.cost import Cost, cost_of
 from keras_omv.errors import ExportError, UnsupportedModelError
 from keras_omv.firmware import firmware_problems, will_not_load
 from keras_omv.network import Network
+from keras_omv.progress import working
 from keras_omv.saved_model import NamedRanges, is_saved_model
 from keras_omv.screening import cost_of_levers
 
@@ -131,7 +132,8 @@ def network_of(model: Any) -> Network:
     from keras_omv.convert import lower
     from keras_omv.view import QuantizedView
 
-    return lower(QuantizedView(model))
+    with working("Converting the model"):
+        return lower(QuantizedView(model))
 
 
 def load_model(path: str | os.PathLike[str]) -> Any:

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from keras_omv.errors import DatasetError
 from keras_omv.preprocessing import camera_view
+from keras_omv.progress import working
 
 CACHE_LIMIT_BYTES = 1 << 30
 """Scaled images of more bytes than this are kept in files, not in memory."""
@@ -92,10 +93,11 @@ class Feed:
         parts, kept = [], 0
         # To the end, also where few are wanted: a cache that was not filled to the
         # end is thrown away.
-        for images, labels in self.at(resolution).batch(256).as_numpy_iterator():
-            if kept < wanted:
-                parts.append((images[: wanted - kept], labels[: wanted - kept]))
-                kept += len(parts[-1][1])
+        with working(f"Scaling images to {resolution} px"):
+            for images, labels in self.at(resolution).batch(256).as_numpy_iterator():
+                if kept < wanted:
+                    parts.append((images[: wanted - kept], labels[: wanted - kept]))
+                    kept += len(parts[-1][1])
         images, labels = (np.concatenate(part) for part in zip(*parts, strict=True))
         return images, labels
 
@@ -189,7 +191,8 @@ def _check_pixels(images: tf.data.Dataset) -> None:
 def _check_labels(images: tf.data.Dataset, classes: int) -> int:
     """Return how many there are."""
     numbers = images.map(lambda image, label: _class_number(label)).batch(1024)
-    found = list(numbers.as_numpy_iterator())
+    with working("Reading images"):
+        found = list(numbers.as_numpy_iterator())
     if not found:
         raise DatasetError(
             "Expected some images. Received: an empty dataset. Next step: look at how "

@@ -15,6 +15,7 @@ from keras_omv.errors import ExportError, ModelFileError
 from keras_omv.ethos_u import CORES
 from keras_omv.fit import ROMFS_OVERHEAD_BYTES
 from keras_omv.network import Network
+from keras_omv.progress import working
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +95,8 @@ def compile_for(board: Board | Budget, model: bytes, network: Network) -> Compil
     if missing := _missing(board):
         return None, _not_compiled(board, missing)
     try:
-        return _compile(board, model, network)
+        with working(f"Compiling for the {board.npu}"):
+            return _compile(board, model, network)
     except (ExportError, ModelFileError) as error:
         logger.warning("Not compiled for the %s: %s", board.npu, error)
         return None, _not_compiled(board, str(error))

@@ -1,56 +1,213 @@
-"""Shows a fit as one bar, or as one line an epoch where there is no terminal."""
+"""Shows what takes long as a bar on stderr, where someone is there to look at it.
 
-import math
-from typing import Any
+Work of more than a second or two is done inside of `working`. Its bar appears after a
+second, leaves nothing behind, and is not there at all where stderr is no terminal, in
+continuous integration (the environment has `CI`, as all its services set it), inside
+`silent` and after `show_progress(False)`. Imports no TensorFlow and no Keras.
+"""
 
-import keras
+import contextlib
+import dataclasses
+import os
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any, TextIO, TypeVar
+
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+DELAY_SECONDS = 1.0
+"""What is done sooner shows no bar."""
+_SPEED_SECONDS = 3600.0
+"""Over which the time left is estimated: an epoch, one step of a search, is long."""
+_Item = TypeVar("_Item")
 
 
-class FitProgress(keras.callbacks.Callback):
-    """Shows epoch, loss and accuracies while `model.fit(..., verbose=0)` runs.
+@dataclasses.dataclass(slots=True)
+class _State:
+    """Of this process.
 
-    Args:
-        console: Where to; a quiet console shows nothing.
-        start_epoch: The epoch, counted from 0, from which int8 rounding is on.
+    Attributes:
+        is_silent: Whether no bar is wanted.
+        bars: Those that are shown, all together: two sets would overwrite each other.
     """
 
-    def __init__(self, console: Console, *, start_epoch: int) -> None:
-        super().__init__()
-        self.console = console
-        self.start_epoch = start_epoch
+    is_silent: bool = False
+    bars: Progress | None = None
 
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        epochs, steps = self.params["epochs"], self.params.get("steps") or 1
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TimeRemainingColumn(),
-            console=self.console,
-            disable=not self.console.is_terminal,
-        )
-        self._task = self._bar.add_task("Epoch 1", total=epochs * steps)
-        self._bar.start()
 
-    def on_train_batch_end(
-        self, batch: int, logs: dict[str, Any] | None = None
-    ) -> None:
-        self._bar.advance(self._task)
+_STATE = _State()
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        text = self._describe(epoch, logs or {})
-        self._bar.update(self._task, description=text)
-        if not self.console.is_terminal:
-            self.console.print(text)
 
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        self._bar.stop()
+class Bar:
+    """What `working` gives: call it with how much is done and how much there is.
 
-    def _describe(self, epoch: int, logs: dict[str, Any]) -> str:
-        rounding = ", int8 rounding" if epoch >= self.start_epoch else ""
-        return (
-            f"Epoch {epoch + 1}/{self.params['epochs']}{rounding}: "
-            f"loss {logs.get('loss', math.nan):.3f}, "
-            f"accuracy {logs.get('val_accuracy', math.nan):.1%}"
-        )
+    Args:
+        bars: Where it is shown, `None` for nowhere.
+        title: What is being done.
+    """
+
+    def __init__(self, bars: Progress | None, title: str) -> None:
+        self._bars = bars
+        self._task = TaskID(0) if bars is None else bars.add_task(title, total=None)
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether there is a terminal that it is for."""
+        return self._bars is not None
+
+    def __call__(self, done: float, total: float) -> None:
+        """Shows how far the work is.
+
+        Args:
+            done: How much is done.
+            total: How much there is.
+        """
+        if self._bars is not None:
+            self._bars.update(self._task, completed=done, total=total)
+
+    def rename(self, title: str) -> None:
+        """Shows that something else is being done.
+
+        Args:
+            title: What.
+        """
+        if self._bars is not None:
+            self._bars.update(self._task, description=title)
+
+    def over(self, items: Sequence[_Item]) -> Iterator[_Item]:
+        """Goes over items and shows how many are done."""
+        for done, item in enumerate(items):
+            self(done, len(items))
+            yield item
+
+    def close(self) -> None:
+        """Takes the bar away."""
+        if self._bars is not None:
+            self._bars.remove_task(self._task)
+
+
+def show_progress(shown: bool = True) -> None:
+    """Switches the progress bars of keras_omv on or off; they are on at first.
+
+    They appear on stderr while something takes long, and only on a terminal.
+
+    Args:
+        shown: Whether bars are wanted. Defaults to `True`.
+
+    Example:
+
+    >>> import keras_omv as omv
+    >>> omv.show_progress(False)
+    """
+    _STATE.is_silent = not shown
+
+
+@contextlib.contextmanager
+def silent(when: bool = True) -> Iterator[None]:
+    """Lets no new bar appear; those inside of one that is there still do.
+
+    Args:
+        when: Whether that is so. Defaults to `True`.
+    """
+    before, _STATE.is_silent = _STATE.is_silent, _STATE.is_silent or when
+    try:
+        yield
+    finally:
+        _STATE.is_silent = before
+
+
+@contextlib.contextmanager
+def working(title: str, *, file: TextIO | None = None) -> Iterator[Bar]:
+    """Shows a bar while something is done that may take long.
+
+    Inside of another one it stands below that. It moves to and fro until the amount
+    of work is known.
+
+    Args:
+        title: What is being done.
+        file: Where to. Defaults to `None`, stderr.
+
+    Yields:
+        What to call as the work goes on; a callable `(done, total)`.
+
+    Example:
+
+    ```python
+    with working("Reading images") as progress:
+        for done, path in enumerate(paths):
+            progress(done, len(paths))
+            read(path)
+    ```
+    """
+    with _shown(file) as bars:
+        bar = Bar(bars, title)
+        try:
+            yield bar
+        finally:
+            bar.close()
+
+
+def print_line(text: str, console: Console) -> None:
+    """Prints a line as it is, above the bars if there are some.
+
+    Args:
+        text: The line.
+        console: Where to while there is no bar.
+    """
+    where = console if _STATE.bars is None else _STATE.bars.console
+    where.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def _shown(file: TextIO | None) -> Iterator[Progress | None]:
+    """The bars on the screen: those that are there, or new ones."""
+    if _STATE.bars is not None or _STATE.is_silent:
+        yield _STATE.bars
+        return
+    console = Console(file=file, stderr=file is None)
+    if not _is_watched(console):
+        yield None
+        return
+    _STATE.bars = bars = _bars(console)
+    delay = threading.Timer(DELAY_SECONDS, bars.start)
+    delay.daemon = True
+    delay.start()
+    try:
+        yield bars
+    finally:
+        _STATE.bars = None
+        delay.cancel()
+        delay.join()
+        bars.stop()
+
+
+def _is_watched(console: Console) -> bool:
+    # Rich takes a pipe for a terminal where the environment has FORCE_COLOR.
+    is_terminal = console.is_interactive and console.file.isatty()
+    return is_terminal and not os.environ.get("CI")
+
+
+def _bars(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        speed_estimate_period=_SPEED_SECONDS,
+        # What others print goes above the bars, but never from a pipe to stderr.
+        redirect_stdout=_is_terminal(sys.stdout),
+        redirect_stderr=console.stderr,
+    )
+
+
+def _is_terminal(file: Any) -> bool:
+    return file is not None and not file.closed and file.isatty()

@@ -1,14 +1,14 @@
 """Shows a search as one bar, or as one line a trial where there is no terminal."""
 
-import math
+import contextlib
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
 
+from keras_omv.progress import Bar, print_line, working
 from keras_omv.results import TrialResult, read_result
 from keras_omv.tuner import MobileNetV2Tuner
 
@@ -17,7 +17,7 @@ class SearchProgress(keras.callbacks.Callback):
     """Shows the trial, the best so far and the time left.
 
     Args:
-        console: Where to; a quiet console shows nothing.
+        console: Where lines go; a quiet one shows nothing.
         trials: How many trials there are to be, `None` where that is not known.
         hours: How long the search may take, `None` for no limit.
     """
@@ -30,16 +30,10 @@ class SearchProgress(keras.callbacks.Callback):
         self.trials = trials
         self.hours = hours
         self._begin = time.monotonic()
-        self._done = self._done_before = 0
+        self._done = 0
         self._best: TrialResult | None = None
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[left]}"),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self._task = self._bar.add_task("Searching", total=trials, left="")
+        self._opened = contextlib.ExitStack()
+        self._bar: Bar | None = None
 
     def __deepcopy__(self, memo: Any) -> "SearchProgress":
         """All trials share this one: it shows them together."""
@@ -52,8 +46,14 @@ class SearchProgress(keras.callbacks.Callback):
             done: How many trials have ended.
             results: Of those that did not fail, the most accurate first.
         """
-        self._done = self._done_before = done
+        self._done = done
         self._best = results[0] if results else None
+
+    def start(self) -> None:
+        """Shows the bar, where there is a terminal."""
+        # Lines that go elsewhere may come back to the terminal, as through `tee`.
+        if self.console.is_terminal:
+            self._bar = self._opened.enter_context(working("Searching"))
 
     def begin_trial(self, name: str) -> None:
         """Shows that a trial begins.
@@ -61,7 +61,6 @@ class SearchProgress(keras.callbacks.Callback):
         Args:
             name: What is trained.
         """
-        self._bar.start()
         self._name = name
         self._show(0.0)
 
@@ -81,30 +80,27 @@ class SearchProgress(keras.callbacks.Callback):
             self._best = result
         self._show(0.0)
         number = f"Trial {self._done}{f' of {self.trials}' if self.trials else ''}"
-        self.console.print(f"{number}: {result or 'failed'}", highlight=False)
+        print_line(f"{number}: {result or 'failed'}", self.console)
 
     def stop(self) -> None:
         """Takes the bar away."""
-        self._bar.stop()
+        self._bar = None
+        self._opened.close()
 
     def _show(self, share: float) -> None:
+        if self._bar is None:
+            return
         best = f"best {self._best.int8_accuracy:.1%}" if self._best else "no result yet"
-        self._bar.update(
-            self._task,
-            completed=self._done + share,
-            description=f"Trial {self._done + 1}, {self._name}; {best}",
-            left=self._time_left(self._done + share),
-        )
+        title = f"Trial {self._done + 1}, {self._name}; {best}{self._time_left()}"
+        self._bar.rename(title)
+        if self.trials is not None:
+            self._bar(self._done + share, self.trials)
 
-    def _time_left(self, done: float) -> str:
-        passed = time.monotonic() - self._begin
-        left = math.inf
-        mine = done - self._done_before
-        if self.trials and mine:
-            left = passed / mine * (self.trials - done)
-        if self.hours is not None:
-            left = min(left, max(0.0, self.hours * 3600 - passed))
-        return "" if math.isinf(left) else f"about {left / 60:.0f} min left"
+    def _time_left(self) -> str:
+        if self.hours is None:
+            return ""
+        left = self._begin + self.hours * 3600 - time.monotonic()
+        return f"; {max(0.0, left) / 60:.0f} min left"
 
 
 class ShownTuner(MobileNetV2Tuner):

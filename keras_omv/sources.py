@@ -14,6 +14,7 @@ from keras_omv.errors import DatasetError
 from keras_omv.feeds import CACHE_LIMIT_BYTES, Feed, Images
 from keras_omv.folders import find_class_folders
 from keras_omv.images import ImageData, load_image_folder
+from keras_omv.progress import working
 
 _SMALL_PX = 32
 """A resolution at which counting images is quick, and that is often needed."""
@@ -101,12 +102,14 @@ class FolderFeed:
     def data(self, resolution: int) -> ImageData:
         """Both sides at one resolution; read once while there is memory for it."""
         if resolution not in self._read:
-            self._read[resolution] = load_image_folder(
-                self._directory,
-                resolution=resolution,
-                channels=self._channels,
-                seed=self._seed,
-            )
+            with working("Reading images") as progress:
+                self._read[resolution] = load_image_folder(
+                    self._directory,
+                    resolution=resolution,
+                    channels=self._channels,
+                    seed=self._seed,
+                    progress=progress,
+                )
             while len(self._read) > 1 and _bytes(self._read) > CACHE_LIMIT_BYTES:
                 self._read.popitem(last=False)
         self._read.move_to_end(resolution)

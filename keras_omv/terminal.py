@@ -9,6 +9,8 @@ from typing import Any
 
 from rich.console import Console
 
+from keras_omv.progress import working
+
 
 def print_json(content: Any, console: Console) -> None:
     """Print plain data as JSON."""
@@ -16,15 +18,23 @@ def print_json(content: Any, console: Console) -> None:
 
 
 @contextlib.contextmanager
-def quiet_tensorflow() -> Iterator[None]:
-    """Imports TensorFlow without the lines that it writes to stderr itself."""
+def quiet_tensorflow(title: str = "Loading TensorFlow") -> Iterator[None]:
+    """Imports TensorFlow without the lines that it writes to stderr itself.
+
+    Args:
+        title: What the progress bar says, which still gets through.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
     stderr = os.dup(2)
     null = os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(null, 2)
-        yield
+        with (
+            open(stderr, "w", encoding=sys.stderr.encoding, closefd=False) as file,
+            working(title, file=file),
+        ):
+            os.dup2(null, 2)
+            yield
     finally:
         os.dup2(stderr, 2)
         os.close(null)

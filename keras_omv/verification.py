@@ -18,6 +18,7 @@ from keras_omv.errors import UnsupportedModelError
 from keras_omv.firmware import Violation
 from keras_omv.frames import probe_inputs
 from keras_omv.network import Network
+from keras_omv.progress import working
 from keras_omv.rules import (
     USUAL_INPUT_RANGES,
     file_violations,
@@ -128,7 +129,13 @@ def verify_models(
     ]
     runtime = _runtime()
     jobs = [_probe(network, models[place], runtime) for place, network in runnable]
-    answers = sandbox.run(jobs, runtime=RUNTIMES[runtime], limit_seconds=limit_seconds)
+    with working("Running test frames") as progress:
+        answers = sandbox.run(
+            jobs,
+            runtime=RUNTIMES[runtime],
+            limit_seconds=limit_seconds,
+            progress=progress,
+        )
     results = [found for found, _ in judged]
     for (place, _), answer in zip(runnable, answers, strict=True):
         violations = (*results[place].violations, *_judge_answer(answer, runtime))
@@ -162,7 +169,8 @@ def run_violations(network: Network, data: bytes) -> list[Violation]:
     """
     runtime = _runtime()
     job = _probe(network, data, runtime)
-    (answer,) = sandbox.run([job], runtime=RUNTIMES[runtime])
+    with working("Running test frames"):
+        (answer,) = sandbox.run([job], runtime=RUNTIMES[runtime])
     return _judge_answer(answer, runtime)
 
 

@@ -11,6 +11,7 @@ from keras_omv.boards import Board, Budget
 from keras_omv.errors import ExportError
 from keras_omv.frames import as_inputs
 from keras_omv.network import Network
+from keras_omv.progress import working
 from keras_omv.rules import network_violations
 
 TFLM = "tflite_micro"
@@ -81,7 +82,7 @@ def run_network(
         network: An int8 network.
         images: Uint8 pixels of shape `(n, height, width, channels)`.
         progress: Called with the number of images done and of all. Defaults to
-            `None`.
+            `None`: a bar shows them, see `keras_omv.progress`.
 
     Returns:
         The int8 scores, and what computed them.
@@ -122,13 +123,14 @@ def _run(
     inputs = as_inputs(images, "int8")[:, None]
     starts = range(0, len(inputs), _CHUNK_IMAGES)
     jobs = [sandbox.Job(model, (inputs[s : s + _CHUNK_IMAGES],)) for s in starts]
-    answers = sandbox.run(
-        jobs,
-        runtime=RUNTIMES[runtime],
-        processes=min(os.cpu_count() or 1, -(-len(jobs) // _CHUNK_IMAGES)),
-        progress=progress and _in_images(progress, len(inputs)),
-        stop_on_failure=True,
-    )
+    with working(f"Running {len(inputs):,} images in {runtime}") as bar:
+        answers = sandbox.run(
+            jobs,
+            runtime=RUNTIMES[runtime],
+            processes=min(os.cpu_count() or 1, -(-len(jobs) // _CHUNK_IMAGES)),
+            progress=_in_images(progress or bar, len(inputs)),
+            stop_on_failure=True,
+        )
     failures = [a.failure for a in answers if a.failure not in ("", sandbox.NOT_RUN)]
     if failures:
         raise ExportError(

@@ -1,0 +1,222 @@
+"""Progress bars: seen on a terminal, gone afterwards, and nowhere else."""
+
+import json
+import shutil
+import sys
+
+import exports
+import pytest
+
+from keras_omv.cli import main
+
+if sys.platform == "win32":
+    pytest.skip("no pseudo-terminals", allow_module_level=True)
+
+from terminal_screen import python, run_in_pipes, run_on_terminal
+
+AT_ONCE = "from keras_omv import progress; progress.DELAY_SECONDS = 0.0\n"
+WORK = """
+import sys, time
+from keras_omv.progress import working
+print("before")
+with working("Outer work") as outer:
+    for step in outer.over(range(3)):
+        with working("Inner work") as inner:
+            inner(1, 2)
+            time.sleep(0.2)
+        print(f"step {step}")
+print("after")
+"""
+PRINTED = ["before", "step 0", "step 1", "step 2", "after"]
+COMMAND = "import sys; from keras_omv.cli import main; main(sys.argv[1:])"
+FIT = """
+import sys
+from rich.console import Console
+sys.path.insert(0, sys.argv[1])
+import exports
+import keras_omv as omv
+from keras_omv.fit_progress import FitProgress
+
+images, labels = exports.make_images()
+model = exports.make_model(knows=False)
+model.compile("adam", "sparse_categorical_crossentropy", jit_compile=False)
+export = omv.OpenMVExport(
+    sys.argv[2], board=exports.BOARD, class_names=exports.NAMES,
+    representative_data=images, evaluation_data=(images, labels),
+)
+if sys.argv[3] == "keras":
+    model.fit(images, labels, epochs=2, callbacks=[export])
+else:
+    with FitProgress(Console(), start_epoch=9) as bar:
+        model.fit(images, labels, epochs=2, verbose=0, callbacks=[bar, export])
+print("exported", export.report.accuracy.images)
+"""
+SEARCH = """
+import time
+from rich.console import Console
+from keras_omv.search_progress import SearchProgress
+
+search = SearchProgress(Console(), trials=2, hours=1.5)
+search.start()
+for name in ("alpha 0.1 at 32 px", "alpha 0.2 at 48 px"):
+    search.begin_trial(name)
+    search.set_params({"epochs": 2})
+    search.on_epoch_end(0)
+    with progress.silent(), progress.working("Reading images"):
+        time.sleep(0.3)
+    search.end_trial(None)
+search.stop()
+"""
+STEPS = ("Taking activation ranges", "images in", "Comparing with the Keras model")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return exports.make_export(tmp_path_factory.mktemp("export") / "camera").folder
+
+
+def test_bars_appear_on_a_terminal_and_leave_nothing_behind():
+    ran = run_on_terminal(python(AT_ONCE + WORK))
+    assert "Outer work" in ran.shown
+    assert "Inner work" in ran.shown
+    assert ran.screen == PRINTED
+    assert ran.shown.rindex("\x1b[?25h") > ran.shown.rindex("\x1b[?25l")
+
+
+def test_what_is_piped_away_stays_whole_while_bars_are_on_the_terminal():
+    ran = run_on_terminal(python(AT_ONCE + WORK), pipes_stdout=True)
+    assert "Outer work" in ran.shown
+    assert ran.screen == []
+    assert ran.out.splitlines() == PRINTED
+
+
+@pytest.mark.parametrize(
+    "settings", [{"CI": "true"}, {"TERM": "dumb"}, {"TTY_INTERACTIVE": "0"}]
+)
+def test_no_bars_where_the_environment_says_that_nobody_looks(settings):
+    ran = run_on_terminal(python(AT_ONCE + WORK), **settings)
+    assert ran.shown.splitlines() == PRINTED
+
+
+@pytest.mark.parametrize("settings", [{}, {"FORCE_COLOR": "1"}])
+def test_no_bars_in_a_log(settings):
+    ran = run_in_pipes(python(AT_ONCE + WORK), **settings)
+    assert ran.shown == ""
+    assert ran.out.splitlines() == PRINTED
+
+
+@pytest.mark.parametrize(
+    "wish",
+    ["import keras_omv.progress as p; p.show_progress(False)\n", "with p.silent(): "],
+)
+def test_no_bars_where_none_are_wanted(wish):
+    code = "from keras_omv import progress as p\n" + AT_ONCE + wish
+    ran = run_on_terminal(python(f"{code}exec({WORK!r})"))
+    assert ran.shown.splitlines() == PRINTED
+
+
+def test_short_work_shows_nothing():
+    code = "from keras_omv.progress import working\nwith working('Work'): pass"
+    assert run_on_terminal(python(code)).shown == ""
+
+
+def test_bars_are_gone_before_an_error_is_shown():
+    code = (
+        "import time\nwith progress.working('Work'):\n"
+        "    time.sleep(0.2)\n    raise ValueError('of the work')"
+    )
+    ran = run_on_terminal(python(AT_ONCE + code))
+    assert "Work" in ran.shown
+    assert ran.screen[0].startswith("Traceback")
+    assert ran.screen[-1] == "ValueError: of the work"
+
+
+def test_lines_of_a_command_go_above_its_bars():
+    code = (
+        "import time\nfrom rich.console import Console\n"
+        "with progress.working('Work'):\n    time.sleep(0.2)\n"
+        "    progress.print_line('[0] line', Console())\n    time.sleep(0.2)\n"
+    )
+    ran = run_on_terminal(python(AT_ONCE + code))
+    assert ran.screen == ["[0] line"]
+    assert ran.shown.rindex("Work") > ran.shown.index("[0] line")
+
+
+def test_an_export_leaves_the_lines_of_keras_as_they_are(tmp_path):
+    ran = run_on_terminal(
+        python(AT_ONCE + FIT, exports.__file__.rpartition("/")[0], tmp_path, "keras")
+    )
+    assert ran.code == 0
+    assert all(step in ran.shown for step in STEPS)
+    last = ran.screen[ran.screen.index("Epoch 1/2") :]
+    starts = [line.split()[0] for line in last]
+    assert starts == ["Epoch", "3/3", "Epoch", "3/3", "exported"]
+    assert not any(step in line for step in STEPS for line in last)
+
+
+def test_an_export_stands_below_the_fit_of_a_command(tmp_path):
+    ran = run_on_terminal(
+        python(AT_ONCE + FIT, exports.__file__.rpartition("/")[0], tmp_path, "ours")
+    )
+    assert ran.code == 0
+    assert "Epoch 2/2: loss" in ran.shown
+    assert all(step in ran.shown for step in STEPS)
+    assert ran.screen[-1] == "exported 90"
+    assert not any("Epoch" in line for line in ran.screen)
+
+
+def test_trials_are_lines_above_the_bar_of_a_search():
+    ran = run_on_terminal(python(AT_ONCE + SEARCH))
+    assert "Trial 2, alpha 0.2 at 48 px; no result yet; 90 min left" in ran.shown
+    assert "Reading images" in ran.shown
+    assert ran.screen[-2:] == ["Trial 1 of 2: failed", "Trial 2 of 2: failed"]
+
+
+def test_json_stays_pure_beside_a_bar(folder):
+    model = folder / "model.tflite"
+    arguments = "verify", model, "--board", exports.BOARD, "--json"
+    ran = run_on_terminal(python(AT_ONCE + COMMAND, *arguments), pipes_stdout=True)
+    assert "Running test frames" in ran.shown
+    assert ran.screen == []
+    assert json.loads(ran.out)["path"] == str(model)
+
+
+def test_quiet_verify_says_what_it_found_by_its_exit_code_alone(folder, tmp_path):
+    ran = run_on_terminal(python(AT_ONCE + COMMAND, "verify", folder, "--quiet"))
+    assert (ran.code, ran.shown) == (0, "")
+    broken = shutil.copytree(folder, tmp_path / "broken")
+    (broken / "labels.txt").write_text("others\n")
+    ran = run_on_terminal(python(AT_ONCE + COMMAND, "verify", broken, "--quiet"))
+    assert (ran.code, ran.shown) == (1, "")
+
+
+def test_reading_a_model_shows_a_bar_and_not_what_tensorflow_says(tmp_path):
+    path = tmp_path / "small.keras"
+    exports.make_model(knows=False).save(path)
+    ran = run_on_terminal(python(AT_ONCE + COMMAND, "cost", path))
+    assert ran.code == 0
+    assert f"Reading {path}" in ran.shown
+    assert "flash" in ran.screen[0] + ran.screen[1] + ran.screen[2]
+    assert "WARNING" not in ran.shown
+    assert "\x1b[?25h" in ran.shown
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["space", "--board", "openmv-m7", "--classes", "2"],
+        ["cost", "--alpha", "0.1", "--resolution", "32", "--classes", "2"],
+    ],
+)
+def test_quiet_commands_print_nothing(capsys, arguments):
+    main([*arguments, "--quiet"])
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("command", ["deploy", "selftest", "cost", "verify"])
+def test_quiet_commands_still_print_errors(capsys, tmp_path, command):
+    with pytest.raises(SystemExit, match="1"):
+        main([command, str(tmp_path / "nothing.keras"), "--quiet"])
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("keras-omv: ")
