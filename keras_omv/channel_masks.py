@@ -41,6 +41,7 @@ class ChannelMasks:
         channels: Of the network; only what can be pruned is in `rectified`.
         gone: Whether each channel is gone.
         planned: Whether each channel will be gone once pruning has ended.
+        done_epoch: The epoch in which all that was planned was gone, `None` if not yet.
 
     Args:
         model: A built Keras 3 model.
@@ -56,6 +57,7 @@ class ChannelMasks:
         self.channels = _changeable(channels_of(self.network), self._steps)
         self.gone = zero_channels(self.network, self.channels)
         self.planned = self.gone
+        self.done_epoch: int | None = None
         self._ops = _touched_ops(self.channels)
         steps = [self._steps[op.index] for op in self._ops]
         self._masks = Masks([v for step in steps for v in _variables(step)])
@@ -110,6 +112,10 @@ class ChannelMasks:
     def apply(self) -> None:
         """Puts zeros back where an optimizer's step moved them."""
         self._masks.apply()
+
+    def hold(self) -> bool:
+        """Whether all that removed channels own is zero."""
+        return self._masks.hold()
 
     def survivors(self, kernel: Any) -> np.ndarray | None:
         """For each weight of a kernel, whether no removed channel owns it.

@@ -10,6 +10,18 @@ import tensorflow as tf
 from keras_omv.view import QuantizedView
 
 _PROBE_IMAGES = 8
+_KINDS = {
+    keras.activations.softmax: "softmax",
+    keras.activations.sigmoid: "sigmoid",
+    keras.activations.linear: "",
+}
+_PASSING = (
+    keras.layers.Dropout,
+    keras.layers.Flatten,
+    keras.layers.Identity,
+    keras.layers.Reshape,
+)
+"""Layers that pass scores on."""
 
 
 def check_options(teacher: Any, weight: float, temperature: float) -> None:
@@ -70,7 +82,7 @@ class Distillation:
         self._weight = weight
         self._temperature = temperature
         answers = self._probe(view)
-        self._teacher_kind = _kind_of(answers)
+        self._teacher_kind = _kind_of(teacher, answers)
         self._kind = view.graph.output_kind
         units = view.graph.output_units
         self._is_binary = units == 1 or "sigmoid" in (self._kind, self._teacher_kind)
@@ -108,13 +120,15 @@ class Distillation:
             scores: What it gave, shape `(batch, classes)`.
 
         Returns:
-            A scalar.
+            A scalar; of a replica, its share: `tf.distribute` adds them up.
         """
         answers = tf.stop_gradient(self._teacher(images, training=False))
         taught = self._soften(answers, self._teacher_kind)
         learnt = self._soften(scores, self._kind)
         divergence = keras.losses.kl_divergence(taught, learnt)
-        return self._weight * self._temperature**2 * tf.reduce_mean(divergence)
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        weight = self._weight * self._temperature**2 / replicas
+        return weight * tf.reduce_mean(divergence)
 
     def _soften(self, scores: Any, kind: str) -> Any:
         logits = _logits(scores, kind) / self._temperature
@@ -123,11 +137,36 @@ class Distillation:
         return tf.stack([tf.sigmoid(logits), tf.sigmoid(-logits)], axis=-1)
 
 
-def _kind_of(scores: np.ndarray) -> str:
-    """What made a model's scores: `"softmax"`, `"sigmoid"` or `""` for logits."""
-    if scores.min() < 0 or scores.max() > 1:
+def _kind_of(teacher: Any, answers: np.ndarray) -> str:
+    """What makes a model's scores: `"softmax"`, `"sigmoid"` or `""` for logits.
+
+    As its last layer says it; of a subclassed model, or where something of another
+    kind stands there, as some answers look.
+    """
+    kind, seen = _declared_kind(teacher), _seen_kind(answers)
+    return seen if kind is None or (kind and not seen) else kind
+
+
+def _declared_kind(model: Any) -> str | None:
+    """What the last layer is said to make, `None` where it says nothing."""
+    if isinstance(model, keras.Model):
+        # In the order of computing; a Functional model's may be plain functions too.
+        parts = getattr(model, "operations", model.layers)
+        if not getattr(model, "outputs", None):
+            return None
+        last = next((p for p in reversed(parts) if not isinstance(p, _PASSING)), None)
+        return _declared_kind(last)
+    if isinstance(model, keras.layers.Softmax):
+        return "softmax"
+    return _KINDS.get(getattr(model, "activation", None))
+
+
+def _seen_kind(answers: np.ndarray) -> str:
+    """What scores look like. Logits may all lie in [0, 1] too."""
+    if answers.min() < 0 or answers.max() > 1:
         return ""
-    sums_to_one = scores.shape[1] > 1 and np.allclose(scores.sum(axis=1), 1, atol=1e-3)
+    sums = answers.sum(axis=1)
+    sums_to_one = answers.shape[1] > 1 and np.allclose(sums, 1, atol=1e-3)
     return "softmax" if sums_to_one else "sigmoid"
 
 

@@ -12,10 +12,15 @@ from keras_omv.staging import Progress, drive_error
 _CHUNK_BYTES = 1 << 16
 _BLOCK_BYTES = 4096
 """Of a FAT drive at most, up to 8 GiB."""
+_FORGETS = hasattr(os, "posix_fadvise")
+"""Whether the system can be told to read a file from its drive again."""
 
 
 class MountedDrive:
     """A `keras_omv.staging.Drive` in a folder of this computer.
+
+    Where the system can be told to, it reads files from the drive itself when they are
+    compared, not from its cache of what was written; `check` says which it was.
 
     Args:
         folder: Where it is mounted.
@@ -37,6 +42,13 @@ class MountedDrive:
     def label(self) -> str:
         return f"the drive at {self.folder}"
 
+    @property
+    def check(self) -> str:
+        """How files were compared, for people."""
+        if _FORGETS:
+            return f"read back from {self.label}"
+        return f"written to {self.label}, and read back through this system's cache"
+
     def room(self) -> tuple[int, int]:
         try:
             return shutil.disk_usage(self.folder).free, _BLOCK_BYTES
@@ -46,7 +58,9 @@ class MountedDrive:
     def sha256(self, name: str) -> str | None:
         try:
             # Not hashlib.file_digest: it came with Python 3.11.
-            return hashlib.sha256((self.folder / name).read_bytes()).hexdigest()
+            with (self.folder / name).open("rb") as file:
+                _forget(file.fileno())
+                return hashlib.sha256(file.read()).hexdigest()
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -75,6 +89,16 @@ class MountedDrive:
             (self.folder / name).unlink(missing_ok=True)
         except OSError as error:
             raise drive_error(error, self.label) from error
+
+
+def _forget(handle: int) -> None:
+    """Drops what the system remembers of a file, so that its drive is read again.
+
+    Only what is on the drive already can be dropped (`write` sees to it), and only
+    where there is `posix_fadvise`: on Linux, not on macOS and Windows.
+    """
+    if _FORGETS:
+        os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _sync(folder: pathlib.Path) -> None:

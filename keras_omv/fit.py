@@ -36,7 +36,8 @@ class Fit:
         flash_limit_bytes: The largest model file that this storage takes.
         ram_limit_bytes: The largest arena beside this model file.
         reasons: Sentences for people: what is over, what goes where.
-        replaces_stock_models: Whether the camera's own ROMFS models must go.
+        replaces_stock_models: Whether ROMFS is known to have room only where the
+            camera's own models, or some of them, go.
         flash_over_bytes: By how much the file is too large; 0 where it is not.
         ram_over_bytes: By how much the arena is too large; 0 where it is not.
     """
@@ -184,14 +185,16 @@ def _romfs_plans(layout: Layout, frame_bytes: int) -> Iterator[_Plan]:
     runs = _arena_runs(layout, frame_bytes)
     if layout.romfs_stock_bytes is not None:
         kept_bytes = max(0, limit_bytes - layout.romfs_stock_bytes)
-        place = "beside the camera's own models"
-        yield _Plan("romfs", kept_bytes, runs, *_romfs_notes(place))
+        notes = _romfs_notes("beside the camera's own models")
+        yield _Plan("romfs", kept_bytes, runs, *notes)
     notes = _romfs_notes("in place of the camera's own models")
     yield _Plan("romfs", limit_bytes, runs, *notes, replaces_stock_models=True)
 
 
 def _romfs_notes(place: str) -> tuple[str, str]:
-    return f"In ROMFS {place}; the weights take no RAM.", f"ROMFS, {place}"
+    """What there is room for; whether the models stay, who writes ROMFS decides."""
+    note = f"ROMFS has room for it {place}; the weights take no RAM there."
+    return note, f"ROMFS, {place}"
 
 
 def _file_plan(

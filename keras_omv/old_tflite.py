@@ -6,6 +6,7 @@ on like any other. The ranges of the file's int8 or uint8 activations come along
 that an export need not take them from images again.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -82,8 +83,15 @@ class _Decoder:
         if found := _range(tensor):
             self._ranges[name] = found
 
-    def _source(self, op: Op) -> Any:
-        return self._values[op.inputs[0]]
+    def _value(self, op: Op, place: int = 0) -> Any:
+        """What is computed of the image, as an operator's input."""
+        index = op.inputs[place]
+        if index not in self._values:
+            raise _unsupported(f"{op.kind} reads the constant {self._name(index)!r}")
+        return self._values[index]
+
+    def _name(self, index: int) -> str:
+        return self._tensors[index].name
 
     def _constant(self, index: int) -> np.ndarray:
         """A constant's values as float32, whatever type they have in the file."""
@@ -117,7 +125,7 @@ class _Decoder:
 
     def convolution(self, op: Op, name: str) -> Any:
         kernel = np.moveaxis(self._constant(op.inputs[1]), 0, -1)
-        source = self._source(op)
+        source = self._value(op)
         layer = keras.layers.Conv2D(
             kernel.shape[-1],
             kernel.shape[:2],
@@ -128,7 +136,7 @@ class _Decoder:
         return _with_weights(layer, source, kernel, self._bias(op, kernel.shape[-1]))
 
     def depthwise(self, op: Op, name: str) -> Any:
-        source, kernel = self._source(op), self._constant(op.inputs[1])
+        source, kernel = self._value(op), self._constant(op.inputs[1])
         channels = kernel.shape[-1]
         layer = keras.layers.DepthwiseConv2D(
             kernel.shape[1:3],
@@ -140,9 +148,14 @@ class _Decoder:
         return _with_weights(layer, source, kernel, self._bias(op, channels))
 
     def dense(self, op: Op, name: str) -> Any:
-        source, kernel = self._source(op), self._constant(op.inputs[1]).T
+        source, kernel = self._value(op), self._constant(op.inputs[1]).T
         if len(source.shape) > 2:
             source = keras.layers.Flatten(name=f"{name}_flat")(source)
+        if source.shape[-1] != kernel.shape[0]:
+            raise _unsupported(
+                f"{op.kind} ({name}) has weights for {kernel.shape[0]} inputs, not for "
+                f"all {source.shape[-1]}"
+            )
         units = kernel.shape[1]
         layer = keras.layers.Dense(units, activation=_activation(op), name=name)
         return _with_weights(layer, source, kernel, self._bias(op, units))
@@ -159,15 +172,26 @@ class _Decoder:
     def arithmetic(self, op: Op, name: str) -> Any:
         """A sum, difference, product or quotient with constants of the channels."""
         number_first, image_first = (i in self._values for i in op.inputs[::-1])
-        if (
-            number_first == image_first
-            or op.options.get("activation", "NONE") != "NONE"
-        ):
+        if number_first == image_first:
             raise _unsupported(f"{op.kind} ({name}) is not of a value and a constant")
-        constant = self._constant(op.inputs[0 if number_first else 1]).reshape(-1)
-        scale, offset = _affine(op.kind, constant, number_first)
-        source = self._values[op.inputs[1 if number_first else 0]]
+        if _activation(op) != "linear":
+            raise _unsupported(f"{op.kind} ({name}) of a constant has an activation")
+        constant = self._constant(op.inputs[0 if number_first else 1])
+        source = self._value(op, 1 if number_first else 0)
+        self._check_channels(op, constant, source)
+        scale, offset = _affine(op.kind, constant.reshape(-1), number_first)
         return keras.layers.Rescaling(scale, offset, name=name)(source)
+
+    def _check_channels(self, op: Op, constant: np.ndarray, source: Any) -> None:
+        """Raises where a constant is neither one number nor one for each channel."""
+        is_number = constant.size == 1
+        per_channel = constant.shape[-1:] == (constant.size,) == source.shape[-1:]
+        result = self._tensors[op.outputs[0]].shape
+        if not (is_number or per_channel) or result[1:] != source.shape[1:]:
+            raise _unsupported(
+                f"{op.kind} has a constant of shape {constant.shape} for values of "
+                f"{source.shape[1:]}, not one number or one for each channel"
+            )
 
     def pool(self, op: Op, name: str) -> Any:
         maker = {
@@ -180,13 +204,13 @@ class _Decoder:
             strides=(options["stride_h"], options["stride_w"]),
             padding=options["padding"].lower(),
             name=name,
-        )(self._source(op))
+        )(self._value(op))
         if _activation(op) == "linear":
             return pooled
         return keras.layers.Activation(_activation(op), name=f"{name}_act")(pooled)
 
     def reduction(self, op: Op, name: str) -> Any:
-        rank = len(self._source(op).shape)
+        rank = len(self._value(op).shape)
         axes = sorted(int(axis) % rank for axis in self._constant(op.inputs[1]).ravel())
         if rank != 4 or axes != [1, 2]:
             raise _unsupported(f"{op.kind} ({name}) is over axes {axes}, not 1 and 2")
@@ -195,32 +219,37 @@ class _Decoder:
             "REDUCE_MAX": keras.layers.GlobalMaxPooling2D,
         }[op.kind]
         keepdims = len(self._tensors[op.outputs[0]].shape) == rank
-        return maker(keepdims=keepdims, name=name)(self._source(op))
+        return maker(keepdims=keepdims, name=name)(self._value(op))
 
     def reshape(self, op: Op, name: str) -> Any:
-        shape = self._tensors[op.outputs[0]].shape[1:]
-        return keras.layers.Reshape(shape, name=name)(self._source(op))
+        source, shape = self._value(op), self._tensors[op.outputs[0]].shape
+        if math.prod(shape[1:]) != math.prod(source.shape[1:]):
+            raise _unsupported(f"{op.kind} ({name}) does not keep the batch's axis")
+        return keras.layers.Reshape(shape[1:], name=name)(source)
 
     def pad(self, op: Op, name: str) -> Any:
         pads = self._constant(op.inputs[1]).astype("int64").tolist()
         if len(pads) != 4 or any(pads[0]) or any(pads[3]):
             raise _unsupported(f"PAD ({name}) pads more than height and width")
         layer = keras.layers.ZeroPadding2D(tuple(map(tuple, pads[1:3])), name=name)
-        return layer(self._source(op))
+        return layer(self._value(op))
 
     def concatenation(self, op: Op, name: str) -> Any:
-        values = [self._values[index] for index in op.inputs]
+        values = [self._value(op, place) for place in range(len(op.inputs))]
         rank = len(values[0].shape)
         if op.options["axis"] not in (-1, rank - 1) or _activation(op) != "linear":
             raise _unsupported(f"CONCATENATION ({name}) is not of channels alone")
         return keras.layers.Concatenate(name=name)(values)
 
     def activation(self, op: Op, name: str) -> Any:
+        beta = op.options.get("beta", 1.0)
+        if op.kind == "SOFTMAX" and beta != 1:
+            raise _unsupported(f"SOFTMAX has beta={beta:g}, Keras' has 1")
         kind = "sigmoid" if op.kind == "LOGISTIC" else op.kind.lower()
-        return keras.layers.Activation(kind, name=name)(self._source(op))
+        return keras.layers.Activation(kind, name=name)(self._value(op))
 
     def passed(self, op: Op, name: str) -> Any:
-        return self._source(op)
+        return self._value(op)
 
 
 _LAYERS: dict[str, Callable[[_Decoder, Op, str], Any]] = {
@@ -301,15 +330,17 @@ def _activation(op: Op) -> str:
 
 def _affine(kind: str, constant: np.ndarray, number_first: bool) -> tuple[Any, Any]:
     """Scale and offset of arithmetic with constants."""
+    if kind == "DIV" and number_first:
+        raise _unsupported("DIV has a constant above the line")
+    if kind == "DIV" and not constant.all():
+        raise _unsupported("DIV is by zero")
     one, zero = np.ones_like(constant), np.zeros_like(constant)
     scale, offset = {
         "ADD": (one, constant),
         "SUB": (-one, constant) if number_first else (one, -constant),
         "MUL": (constant, zero),
-        "DIV": (1 / constant, zero),
+        "DIV": (1 / np.where(constant, constant, 1), zero),
     }[kind]
-    if kind == "DIV" and number_first:
-        raise _unsupported("DIV has a constant above the line")
     if constant.size == 1:
         return float(scale[0]), float(offset[0])
     return scale.tolist(), offset.tolist()

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from keras_omv import channel_masks, fits
+from keras_omv import channel_masks, fits, planned
 from keras_omv.boards import Board, Budget, as_board
 from keras_omv.channel_masks import ChannelMasks
 from keras_omv.fusion import build_graph
+from keras_omv.planned import PlannedZeros
 from keras_omv.pruning import (
     Masks,
     Schedule,
@@ -25,7 +26,7 @@ from keras_omv.units import format_bytes
 
 _LOGGER = logging.getLogger(__name__)
 
-# What the default schedule of a target ends with: any share would do.
+# What default schedules end with; of a target, any share would do.
 _PACE = 0.5
 BOARD_NOTE = "board"
 """Under which callbacks that know the camera note it for the others (fits.py)."""
@@ -75,6 +76,9 @@ class Pruning(ScheduledCallback):
         self._masks = Masks(self._kernels)
         self._masks.assign(np.asarray(kernel) != 0 for kernel in self._kernels)
         self.begin(sparsity=sparsity_of(self._kernels))
+        final = _share_at_end(self.schedule) if self.schedule else _PACE
+        self._planned = PlannedZeros(self._kernels, final)
+        planned.begin(self.model, self._planned)
         self._channels_gone = 0
         self._has_warned = False
 
@@ -93,13 +97,15 @@ class Pruning(ScheduledCallback):
             logs["omv_sparsity"] = sparsity_of(self._kernels)
 
     def default_schedule(self) -> Schedule:
-        return self.decay(0.5, begin=0, end=0.75, updates=50)
+        return self.decay(_PACE, begin=0, end=0.75, updates=50)
 
     def prune(self, sparsity: float) -> None:
         channels = channel_masks.in_training(self.model)
         self._channels_gone = _count_gone(channels)
         self._masks.assign(_mask(k, sparsity, channels) for k in self._kernels)
         self._masks.apply()
+        if self._planned.done_epoch is None and sparsity >= self._planned.share:
+            self._planned.done_epoch = self._epoch
 
     def apply(self) -> None:
         channels = channel_masks.in_training(self.model)
@@ -107,6 +113,9 @@ class Pruning(ScheduledCallback):
             # The share is of what is left, and less is left now.
             self.prune(self._sparsity)
         self._masks.apply()
+
+    def holds(self) -> bool:
+        return self._masks.hold()
 
 
 def _no_gain(board: Board) -> str:
@@ -208,8 +217,7 @@ class ChannelPruning(ScheduledCallback):
     def _announce(self) -> None:
         """Tells the other callbacks what the model will cost."""
         channels = self._channels
-        channels.planned = channels.gone.copy()
-        channels.planned[self._order()] = True
+        self._plan(self._order())
         channel_masks.begin(self.model, channels)
         cost = channels.planned_cost(self._board)
         _LOGGER.info(
@@ -223,14 +231,25 @@ class ChannelPruning(ScheduledCallback):
 
     def prune(self, sparsity: float) -> None:
         order = self._order()
+        self._plan(order)
         progress = sparsity / self._final
         due = round(progress * (self._removed + len(order))) - self._removed
         chosen = order[: max(0, due)]
         self._removed += len(chosen)
         self._channels.remove(chosen)
+        if self._channels.done_epoch is None and len(chosen) == len(order):
+            self._channels.done_epoch = self._epoch
 
     def apply(self) -> None:
         self._channels.apply()
+
+    def holds(self) -> bool:
+        return self._channels.hold()
+
+    def _plan(self, order: np.ndarray) -> None:
+        """Notes what will be gone in the end, which changes with what is important."""
+        self._channels.planned = self._channels.gone.copy()
+        self._channels.planned[order] = True
 
     def _order(self) -> np.ndarray:
         """What has still to go to reach the target, in this order."""
@@ -254,9 +273,13 @@ def _check_target(target: Any, schedule: Schedule | None) -> None:
         )
 
 
+def _share_at_end(schedule: Schedule) -> float:
+    return float(schedule(2**31 - 1)[1])
+
+
 def _final_sparsity(schedule: Schedule) -> float:
     """What a schedule ends with."""
-    final = float(schedule(2**31 - 1)[1])
+    final = _share_at_end(schedule)
     if not 0 < final < 1:
         raise ValueError(
             "Expected a schedule that ends with a sparsity in (0, 1). Received: one "

@@ -157,6 +157,11 @@ class Masks:
         """Puts zeros back where an optimizer's step moved them."""
         self._apply()
 
+    def hold(self) -> bool:
+        """Whether all that is masked is zero."""
+        pairs = zip(self._variables, self._masks, strict=True)
+        return not any(np.any(np.asarray(v)[np.asarray(m) == 0]) for v, m in pairs)
+
     def _multiply(self) -> None:
         for variable, mask in zip(self._variables, self._masks, strict=True):
             variable.assign(variable * mask)

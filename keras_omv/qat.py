@@ -136,7 +136,8 @@ class QuantizationAwareTraining(keras.callbacks.Callback):
         )
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        rate = float(self.model.optimizer.learning_rate)
+        # Not float(rate): a strategy of several devices mirrors the variable.
+        rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         self._highest_rate = max(self._highest_rate, rate)
         view = trained.in_training(self.model)
         if view is None or epoch < self.start_epoch:

@@ -6,6 +6,7 @@ method. Nothing else of the model changes: not its layers, its weights or what
 """
 
 import logging
+import threading
 from typing import Any
 
 from keras_omv.distillation import Distillation
@@ -24,21 +25,24 @@ def route(
         view: Of the model.
         distillation: A loss that is added to the model's own in training steps.
     """
-    added: list[Any] = []  # Of the step that runs, or is traced.
+    # Of the step that runs, or is traced. tf.distribute traces each replica in a
+    # thread of its own, now this one and now another.
+    step = threading.local()
 
     def call(inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        added.clear()
+        step.added = None
         if not training:
             return view(inputs)
         x = view.preprocess(inputs)
         scores = view.train(x)
         if distillation is not None:
-            added.append(distillation(view.images_of(x), scores))
+            step.added = distillation(view.images_of(x), scores)
         return scores
 
     def compute_loss(*args: Any, **kwargs: Any) -> Any:
         loss = type(model).compute_loss(model, *args, **kwargs)
-        return loss + added.pop() if added else loss
+        added, step.added = getattr(step, "added", None), None
+        return loss if added is None else loss + added
 
     model.call = call
     # Functional models have no add_loss.

@@ -1,5 +1,6 @@
 """A callback that follows a sparsity schedule."""
 
+import warnings
 from typing import Any
 
 import keras
@@ -21,7 +22,7 @@ class ScheduledCallback(keras.callbacks.Callback):
             sparsity: What an earlier fit left, from which on masks are applied.
         """
         self._is_planned = False
-        self._next_step = int(self.model.optimizer.iterations)
+        self._next_step = self._steps_done()
         self._sparsity = sparsity
         self._begun = sparsity > 0
         self._epoch = 0
@@ -34,16 +35,19 @@ class ScheduledCallback(keras.callbacks.Callback):
             self._active = self.schedule or self.default_schedule()
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        if not self._begun:
+            return
         # Keras puts averaged weights in place after the last batch (use_ema=True).
-        if self._begun:
-            self.apply()
+        if not getattr(self.model.optimizer, "use_ema", False) and not self.holds():
+            warnings.warn(_too_late(type(self).__name__), stacklevel=2)
+        self.apply()
 
     def on_train_batch_end(
         self, batch: int, logs: dict[str, Any] | None = None
     ) -> None:
         # Several steps may have run since the last call (steps_per_execution). They
         # are numbered as before the optimizer counted them, from 0.
-        end = int(self.model.optimizer.iterations)
+        end = self._steps_done()
         due = [bool(self._active(step)[0]) for step in range(self._next_step, end)]
         sparsity = float(self._active(end - 1)[1])
         self._next_step = end
@@ -66,6 +70,14 @@ class ScheduledCallback(keras.callbacks.Callback):
     def apply(self) -> None:
         """Puts zeros back after a training step."""
         raise NotImplementedError
+
+    def holds(self) -> bool:
+        """Whether what was made zero still is."""
+        raise NotImplementedError
+
+    def _steps_done(self) -> int:
+        # Not int(iterations): a strategy of several devices mirrors the variable.
+        return int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
 
     def _is_last(self, step: int, batch: int) -> bool:
         """Whether the schedule or the fit ends with this step."""
@@ -90,7 +102,7 @@ class ScheduledCallback(keras.callbacks.Callback):
         # The optimizer counts a step when it applies what it has gathered.
         gathered = getattr(self.model.optimizer, "gradient_accumulation_steps", None)
         total = steps * epochs // (gathered or 1)
-        first = int(self.model.optimizer.iterations) + int(begin * total)
+        first = self._steps_done() + int(begin * total)
         length = max(1, int((end - begin) * total))
         return PolynomialDecay(
             initial_sparsity=0.0,
@@ -99,3 +111,13 @@ class ScheduledCallback(keras.callbacks.Callback):
             end_step=first + length,
             frequency=max(1, length // updates),
         )
+
+
+def _too_late(name: str) -> str:
+    """Says that weights are pruned which were not trained since."""
+    return (
+        f"Expected weights that {name} has pruned. Received at the end of fit: weights "
+        "of an epoch before (restored by EarlyStopping, perhaps). They are pruned now, "
+        "with no training after it, which costs accuracy. Next step: an EarlyStopping "
+        "whose start_from_epoch lies behind the end of the pruning schedule."
+    )

@@ -114,14 +114,21 @@ def log_dir_beside(callback: Any) -> str | None:
     Returns:
         The folder, `None` where the fit has no TensorBoard callback.
     """
-    # A callback sees no other one, but all of a fit share one `params`.
+    # Keras tells a callback of no other one: neither the model nor its History has the
+    # fit's CallbackList. Nothing is kept or changed of what is looked at here.
     for other in gc.get_objects():
         # Not isinstance, which asks proxies of all kinds for their class.
         is_tensorboard = issubclass(type(other), keras.callbacks.TensorBoard)
-        if is_tensorboard and other.params is callback.params:
+        if is_tensorboard and _is_of_same_fit(other, callback):
             log_dir: str = os.fspath(other.log_dir)
             return log_dir
     return None
+
+
+def _is_of_same_fit(other: Any, callback: Any) -> bool:
+    """Whether two callbacks have one model, and the one `params` of each fit."""
+    models = getattr(other, "model", None), callback.model
+    return models[0] is models[1] and other.params is callback.params
 
 
 def _writer(log_dir: str | os.PathLike[str], run: str) -> Any:

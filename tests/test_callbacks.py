@@ -232,7 +232,9 @@ def test_a_fit_without_rounding_makes_trained_ranges_stale(tmp_path):
     assert not (tmp_path / "camera").exists()
 
 
-@pytest.mark.filterwarnings("ignore:Zeros among the weights")
+@pytest.mark.filterwarnings(
+    "ignore:Zeros among the weights", "ignore:The weights are denser than Pruning"
+)
 def test_other_callbacks_keep_working(tmp_path):
     images, _ = make_data()
     model = make_model()

@@ -1,6 +1,10 @@
 """A teacher beside quantization-aware training."""
 
 import copy
+import json
+import pathlib
+import subprocess
+import sys
 
 import keras
 import models
@@ -13,6 +17,7 @@ import keras_omv as omv
 from keras_omv.distillation import Distillation
 from keras_omv.view import QuantizedView
 
+MIRRORED_FIT = pathlib.Path(__file__).parent / "mirrored_fit.py"
 SHAPE = (12, 12, 3)
 IMAGES = models.pixels(48, SHAPE)
 LABELS = np.arange(48) % 3
@@ -84,6 +89,71 @@ def test_the_loss_of_sigmoids_is_that_of_each_alone(units):
     loss = distillation(teacher, make_model("sigmoid", classes=units))
     found = loss(IMAGES.astype("float32"), tf.constant(scores))
     assert float(found) == pytest.approx(kl(*both).mean(), rel=1e-3)
+
+
+def small_logits():
+    """A teacher whose logits look like the probabilities of sigmoids."""
+    teacher = make_model(None)
+    teacher.layers[-1].kernel.assign(0.01 * teacher.layers[-1].kernel)
+    teacher.layers[-1].bias.assign([0.2, 0.9, 0.4])
+    return teacher
+
+
+def ends(teacher, *last):
+    x = teacher.output
+    for layer in last:
+        x = layer(x)
+    return keras.Model(teacher.input, x)
+
+
+class Subclassed(keras.Model):
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def call(self, inputs, training=None):
+        return keras.ops.softmax(self.inner(inputs))
+
+
+TEACHERS = {
+    "logits in [0, 1]": (small_logits, False),
+    "nested": (lambda: keras.Sequential([small_logits(), layers.Identity()]), False),
+    "dropped": (lambda: ends(small_logits(), layers.Dropout(0.5)), False),
+    "activation": (lambda: ends(small_logits(), layers.Activation("softmax")), True),
+    "softmax": (lambda: ends(small_logits(), layers.Softmax()), True),
+    "reshaped": (
+        lambda: ends(small_logits(), layers.Softmax(), layers.Reshape((3,))),
+        True,
+    ),
+    "function": (lambda: ends(small_logits(), keras.ops.softmax), True),
+    "subclass": (lambda: Subclassed(small_logits()), True),
+    "custom": (lambda: ends(small_logits(), layers.Lambda(tf.nn.softmax)), True),
+}
+
+
+@pytest.mark.parametrize("name", TEACHERS)
+def test_a_teachers_last_layer_says_what_its_scores_are(name):
+    make, gives_probabilities = TEACHERS[name]
+    teacher = make()
+    answers = np.asarray(teacher(IMAGES, training=False))
+    assert answers.min() >= 0
+    assert answers.max() <= 1
+    taught = np.log(answers) if gives_probabilities else answers
+    scores = np.random.default_rng(0).normal(0, 2, (48, 3)).astype("float32")
+    loss = distillation(teacher, make_model(None))
+    found = loss(IMAGES.astype("float32"), tf.constant(scores))
+    expected = kl(softmax(taught), softmax(scores)).mean()
+    assert float(found) == pytest.approx(expected, rel=1e-3)
+
+
+def test_two_devices_learn_what_one_does():
+    command = [sys.executable, "-W", "ignore", str(MIRRORED_FIT)]
+    process = subprocess.run(command, check=True, capture_output=True, text=True)
+    found = json.loads(process.stdout.splitlines()[-1])
+    # The ranges follow halves of batches there: rounding is a little different.
+    assert found["two"]["loss"] == pytest.approx(found["one"]["loss"], rel=0.05)
+    assert found["two"]["bias"] == pytest.approx(found["one"]["bias"], abs=0.03)
+    assert max(map(abs, found["one"]["bias"])) > 0.1
 
 
 def test_a_teacher_that_agrees_costs_nothing_and_never_learns():

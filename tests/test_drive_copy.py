@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from keras_omv import staging
+from keras_omv import drive_copy, staging
 from keras_omv.drive_copy import MountedDrive
 from keras_omv.errors import CameraError
 
@@ -53,6 +53,24 @@ def small_drive(tmp_path):
         pytest.skip("only root may mount")
     write(folder, OLD)
     yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A real file system, and the file that its disk is."""
+    image, folder = tmp_path / "disk.img", tmp_path / "disk"
+    image.write_bytes(bytes(4 << 20))
+    folder.mkdir()
+    try:
+        for command in (
+            ["mkfs.ext4", "-q", "-F", str(image)],
+            ["mount", "-o", "loop", str(image), str(folder)],
+        ):
+            subprocess.run(command, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("only root may mount, and not everywhere")
+    yield image, folder
     subprocess.run(["umount", str(folder)], check=True)
 
 
@@ -158,6 +176,39 @@ def test_a_file_that_reads_back_otherwise_is_not_kept(folder):
     with pytest.raises(CameraError, match="does not read back"):
         copy(Damaged(folder), NEW)
     assert contents(folder) == {**OLD, "mine.txt": b"mine"}
+
+
+def damage(image, data):
+    """Changes on a disk what was written to it, which no system is told of."""
+    place = image.read_bytes().index(data)
+    with image.open("r+b") as file:
+        file.seek(place + 100)
+        file.write(b"damaged")
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="not told by this system")
+def test_what_a_drive_holds_is_compared_and_not_what_the_system_remembers(disk):
+    image, folder = disk
+    files = {**NEW, "model.tflite": os.urandom(100_000)}
+
+    class Damaging(MountedDrive):
+        def write(self, name, data, progress):
+            super().write(name, data, progress)
+            if name == "model.tflite.new":
+                damage(image, data[:4096])
+
+    with pytest.raises(CameraError, match=r"model\.tflite does not read back"):
+        copy(Damaging(folder), files)
+    assert copy(MountedDrive(folder), files) == tuple(files)
+    assert MountedDrive(folder).check == f"read back from the drive at {folder}"
+    damage(image, files["model.tflite"][:4096])
+    assert copy(MountedDrive(folder), files) == ("model.tflite",)
+
+
+def test_the_cache_is_named_where_it_may_have_answered(folder, monkeypatch):
+    monkeypatch.setattr(drive_copy, "_FORGETS", False)
+    assert copy(MountedDrive(folder), NEW) == tuple(NEW)
+    assert "through this system's cache" in MountedDrive(folder).check
 
 
 def test_a_path_that_is_no_folder_is_refused(tmp_path):

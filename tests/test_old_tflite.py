@@ -16,6 +16,7 @@ import keras_omv as omv
 from keras_omv import flatbuffer, old_models, sandbox, trained, verify
 from keras_omv.accuracy import range_of
 from keras_omv.frames import as_inputs
+from keras_omv.network import Network, Op, Tensor
 from keras_omv.old_tflite import to_keras
 from keras_omv.report_check import check_folder
 
@@ -262,6 +263,100 @@ def test_what_no_keras_layer_does_is_told(int8, change, reason):
 
 def another(kind, network):
     return dataclasses.replace(network.ops[-1], kind=kind)
+
+
+def constant(name, values, dtype="float32"):
+    values = np.asarray(values, dtype)
+    return Tensor(name, values.shape, dtype, data=values)
+
+
+def arithmetic(kind, shape, *, number_first=False, activation="NONE", beta=1.0):
+    """Arithmetic with a constant, a mean, a softmax; as many channels as rows."""
+    numbers = np.random.default_rng(0).uniform(1, 2, shape)
+    result = np.broadcast_shapes((1, 3, 3, 3), shape)
+    tensors = (
+        Tensor("image", (1, 3, 3, 3), "float32"),
+        constant("numbers", numbers),
+        Tensor("result", result, "float32"),
+        constant("axes", [1, 2], "int32"),
+        Tensor("mean", (1, 3), "float32"),
+        Tensor("scores", (1, 3), "float32"),
+    )
+    sources = (1, 0) if number_first else (0, 1)
+    ops = (
+        Op(kind, sources, (2,), {"activation": activation}),
+        Op("MEAN", (2, 3), (4,), {"keep_dims": False}),
+        Op("SOFTMAX", (4,), (5,), {"beta": beta}),
+    )
+    return Network(tensors=tensors, ops=ops, inputs=(0,), outputs=(5,)), numbers
+
+
+def softmax(x):
+    return np.exp(x) / np.exp(x).sum(axis=-1, keepdims=True)
+
+
+FUNCTIONS = {"ADD": np.add, "SUB": np.subtract, "MUL": np.multiply, "DIV": np.divide}
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (3,), (1, 1, 1, 3)])
+@pytest.mark.parametrize("kind", FUNCTIONS)
+def test_arithmetic_with_a_constant_of_the_channels_is_right(kind, shape):
+    images = IMAGES[:, :3, :3]
+    for number_first in (False, True)[: 1 + (kind != "DIV")]:
+        network, numbers = arithmetic(kind, shape, number_first=number_first)
+        pair = (numbers, images) if number_first else (images, numbers)
+        expected = softmax(FUNCTIONS[kind](*pair).mean(axis=(1, 2)))
+        found = to_keras(network)[0].predict(images, verbose=0)
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", FUNCTIONS)
+@pytest.mark.parametrize(
+    "shape", [(3, 1, 1), (1, 3, 1), (1, 3, 1, 1), (3, 3, 3), (3, 1), (1, 1, 1, 1, 3)]
+)
+def test_arithmetic_with_a_constant_of_places_is_refused(kind, shape):
+    match = rf"{kind} has a constant of shape .* one for each channel"
+    with pytest.raises(omv.UnsupportedModelError, match=match):
+        to_keras(arithmetic(kind, shape)[0])
+
+
+@pytest.mark.parametrize(
+    ("network", "reason"),
+    [
+        (arithmetic("ADD", (3,), beta=0.5), r"SOFTMAX has beta=0\.5"),
+        (arithmetic("MUL", (3,), activation="RELU"), "of a constant has an activation"),
+        (arithmetic("DIV", (3,), number_first=True), "above the line"),
+    ],
+)
+def test_what_keras_computes_otherwise_is_refused(network, reason):
+    with pytest.raises(omv.UnsupportedModelError, match=reason):
+        to_keras(network[0])
+
+
+def changed(network, index, **changes):
+    tensors = list(network.tensors)
+    tensors[index] = dataclasses.replace(tensors[index], **changes)
+    return dataclasses.replace(network, tensors=tuple(tensors))
+
+
+def with_first(network, kind, inputs, **options):
+    first = Op(kind, inputs, network.ops[0].outputs, options)
+    return dataclasses.replace(network, ops=(first, *network.ops[1:]))
+
+
+def test_odd_operands_are_refused():
+    network, _ = arithmetic("DIV", (3,))
+    zeros = changed(network, 1, data=np.array([1, 0, 2], "float32"))
+    whole = changed(network, 2, shape=(3, 3, 3))
+    narrow = changed(network, 1, shape=(5, 3), data=np.ones((5, 3), "float32"))
+    for odd, reason in (
+        (zeros, "DIV is by zero"),
+        (with_first(network, "CONCATENATION", (0, 1), axis=-1), "constant 'numbers'"),
+        (with_first(whole, "SQUEEZE", (0,)), "does not keep the batch's axis"),
+        (with_first(narrow, "FULLY_CONNECTED", (0, 1)), "weights for 3 inputs"),
+    ):
+        with pytest.raises(omv.UnsupportedModelError, match=reason):
+            to_keras(odd)
 
 
 def test_missing_file_is_told():

@@ -175,6 +175,22 @@ def test_the_charts_go_where_the_tensorboard_of_the_same_fit_writes(tmp_path):
     assert files(tmp_path / "one" / "camera") == before
 
 
+def test_a_tensorboard_that_is_of_no_fit_or_of_another_models_is_let_alone(tmp_path):
+    idle = keras.callbacks.TensorBoard(tmp_path / "idle")
+    others = keras.callbacks.TensorBoard(tmp_path / "others")
+    fit(make_model(), [others], epochs=1)
+    model, monitor = make_model(), omv.BudgetMonitor(BOARD)
+    # A list of the user's own gives its callbacks no `params`, as `idle` has none.
+    fit(model, keras.callbacks.CallbackList([monitor], True, model=model), epochs=1)
+    assert monitor.params is idle.params is None
+    assert not (tmp_path / "idle").exists()
+    assert not (tmp_path / "others" / "camera").exists()
+    mine = keras.callbacks.TensorBoard(tmp_path / "mine")
+    both = keras.callbacks.CallbackList([monitor, mine], True, model=model)
+    fit(model, both, epochs=1)
+    assert len(files(tmp_path / "mine" / "camera")) == 1
+
+
 def test_a_monitor_can_be_copied_after_a_fit(tmp_path):
     monitor = omv.BudgetMonitor(BOARD, evaluation_data=make_data(), log_dir=tmp_path)
     fit(make_model(), [monitor], epochs=1)
