@@ -2,14 +2,15 @@
 
 Rooms, from the ground up; imports point downward only:
 
-- errors, units: exceptions with a next step; KiB and MiB.
-- memory, fit, boards: the cameras' memory, what fits in it and why not.
+- errors, units, progress: exceptions with a next step; KiB and MiB; bars.
+- memory, fit, board_data, boards: the cameras' memory, what fits in it and why not.
 - network, builder, architecture: the int8 network as plain data; MobileNetV2's levers.
 - tables, operators, reader, flatbuffer: the .tflite file, read and written.
 - firmware, ranges, shapes, rules: what each release loads and runs well.
 - kernels, arena, cost: TFLM's memory; flash, RAM, MACs and time.
 - channels, compaction, shrinking: what a network can lose to become smaller.
-- placement, screening, space, changes: all candidates that fit, at full speed.
+- placement, trunk_counts, screening, space, changes: all candidates that fit, at
+  full speed.
 - tracing, calls, layers, graph, fusion: a Keras model as the steps the camera takes.
 - scales, averaging, quantization: int8 rounding, and the ranges that it needs.
 - fixed_point, folding, inference: the camera's integers.
@@ -21,9 +22,10 @@ Rooms, from the ground up; imports point downward only:
 - camera, preprocessing: the camera's arithmetic, in NumPy and in TensorFlow.
 - folders, pictures, images, survey: labelled images from folders.
 - sandbox, tflm, frames, verify, verification: TFLM run, files judged.
-- fits, channel_masks, trained, routing: what a fit knows of its model.
+- fits, channel_masks, planned, trained, routing: what a fit knows of its model.
 - evaluation_data, evaluation, accuracy: accuracy measured.
-- scripts, folder_swap, romfs, storage, deploy: the camera folder.
+- script_options, scripts, folder_swap, romfs, storage, deploy,
+  instructions: the camera folder.
 - compilers, ethos_u, vela, neuralart, npu, sparsity: NPUs, and what zeros save there.
 - estimation, export_checks, camera_files, exporter: from a model to the folder.
 - candidates, report, report_figures, memory_map, report_page: what ships, with proof.
@@ -31,14 +33,16 @@ Rooms, from the ground up; imports point downward only:
 - charts, memory_plot, plots: pictures for notebooks and TensorBoard.
 - qat, scheduled, pruners, callbacks: what users add to fit.
 - epoch_cost, epoch_accuracy, tracking: every epoch's figures, for TensorBoard.
-- progress, recipe, training: the default recipe.
+- fit_progress, recipe, training: the default recipe.
 - proposals, forecast, oracles, results, project, interruptions: a search's parts.
-- feeds, sources, trial, starting, runner, tuner, search_progress: a search that trains.
+- feeds, sources, trial, starting, runner, search_options, search_loop, tuner,
+  search_progress: a search that trains.
 - search_tracking: its trials and pictures, for TensorBoard.
-- camera_link, camera_commands, staging, serial_copy, drive_copy: copies to a camera.
+- camera_link, camera_commands, staging, serial_repl, serial_copy, drive_copy: copies
+  to a camera.
 - selftest, checked_folder, camera_check: what is compared there and before.
 - screens, terminal, commands, making, search_command, verify_command,
-  deploy_command, arguments, cli: the shell.
+  deploy_command, shared_arguments, arguments, cli: the shell.
 
 The names below are loaded when they are first used, so that the rooms without
 TensorFlow stay quick to import.
@@ -73,6 +77,7 @@ _HOMES = {
     "Pruning": "pruners",
     "QuantizationAwareTraining": "qat",
     "Recipe": "recipe",
+    "ScriptOptions": "script_options",
     "SearchError": "errors",
     "TrainingDivergedError": "errors",
     "UnsupportedModelError": "errors",
@@ -87,6 +92,7 @@ _HOMES = {
     "plot_memory": "memory_plot",
     "plot_pareto": "plots",
     "plot_space": "plots",
+    "show_progress": "progress",
 }
 
 __all__ = sorted(_HOMES)

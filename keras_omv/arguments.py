@@ -5,8 +5,8 @@ import pathlib
 from typing import Any
 
 from keras_omv import commands, deploy_command, making, search_command, verify_command
+from keras_omv import shared_arguments as shared
 from keras_omv.architecture import BLOCKS, HEAD_CHANNELS
-from keras_omv.boards import board_names
 from keras_omv.making import DIGITS
 from keras_omv.proposals import ORACLES
 
@@ -55,8 +55,9 @@ def _add_cost(subparsers: Any) -> None:
         help=f"channels of the last convolution (default {HEAD_CHANNELS})",
     )
     command.add_argument("--depth", type=int, help=f"blocks kept (default {BLOCKS})")
-    _add_board(command, required=False)
+    shared.add_board(command, required=False)
     command.add_argument("--json", action="store_true", help="print JSON")
+    _add_quiet(command)
     command.set_defaults(run=commands.cost)
 
 
@@ -64,13 +65,14 @@ def _add_space(subparsers: Any) -> None:
     command = subparsers.add_parser(
         "space", help="the MobileNetV2s that fit a camera, the largest first"
     )
-    _add_board(command, required=True)
+    shared.add_board(command, required=True)
     command.add_argument("--classes", type=int, required=True, help="number of classes")
     command.add_argument("--grey", action="store_true", help="one channel, not RGB")
     command.add_argument(
         "--limit", type=int, help="how many to list (default 20, with --json all)"
     )
     command.add_argument("--json", action="store_true", help="print JSON")
+    _add_quiet(command)
     command.set_defaults(run=commands.space)
 
 
@@ -84,8 +86,8 @@ def _add_train(subparsers: Any) -> None:
         help="a folder with one folder of images per class, or one that holds such "
         "folders as train/ and test/ (default: scikit-learn's handwritten digits)",
     )
-    _add_board(command, required=True)
-    _add_out(command)
+    shared.add_board(command, required=True)
+    shared.add_out(command)
     command.add_argument("--alpha", type=float, help="MobileNetV2's width")
     command.add_argument("--resolution", type=int, help="pixels of each side")
     command.add_argument("--grey", action="store_true", help="one channel, not RGB")
@@ -108,8 +110,9 @@ def _add_train(subparsers: Any) -> None:
         "--skip-bad-images", action="store_true", help="leave unreadable images out"
     )
     command.add_argument("--seed", type=int, default=0)
-    command.add_argument("--quiet", action="store_true", help="print errors only")
-    _add_stock_models(command)
+    _add_quiet(command)
+    shared.add_stock_models(command)
+    shared.add_script(command)
     command.set_defaults(run=making.train)
 
 
@@ -120,8 +123,8 @@ def _add_search(subparsers: Any) -> None:
     command.add_argument(
         "data", metavar="DATA_DIR", help="a folder of images as for train"
     )
-    _add_board(command, required=True)
-    _add_out(command)
+    shared.add_board(command, required=True)
+    shared.add_out(command)
     end = command.add_mutually_exclusive_group()
     end.add_argument("--trials", type=int, help="networks to train (default 20)")
     end.add_argument("--hours", type=float, help="begin no training after this time")
@@ -159,7 +162,8 @@ def _add_search(subparsers: Any) -> None:
         help="where trials are kept (default: OUT-search)",
     )
     command.add_argument("--seed", type=int, default=0)
-    command.add_argument("--quiet", action="store_true", help="print errors only")
+    _add_quiet(command)
+    shared.add_script(command)
     command.set_defaults(run=search_command.search)
 
 
@@ -168,8 +172,8 @@ def _add_export(subparsers: Any) -> None:
     command.add_argument(
         "model", help="a .keras, .h5 or .tflite file, or a SavedModel folder"
     )
-    _add_board(command, required=True)
-    _add_out(command)
+    shared.add_board(command, required=True)
+    shared.add_out(command)
     command.add_argument(
         "--data",
         metavar="DATA_DIR",
@@ -188,8 +192,9 @@ def _add_export(subparsers: Any) -> None:
     )
     command.add_argument("--dtype", default="int8", help="only int8")
     command.add_argument("--skip-bad-images", action="store_true")
-    command.add_argument("--quiet", action="store_true", help="print errors only")
-    _add_stock_models(command)
+    _add_quiet(command)
+    shared.add_stock_models(command)
+    shared.add_script(command)
     command.set_defaults(run=making.export)
 
 
@@ -205,7 +210,7 @@ def _add_verify(subparsers: Any) -> None:
         type=pathlib.Path,
         help="a .tflite file, whoever made it, or a folder that export wrote",
     )
-    _add_board(command, required=False)
+    shared.add_board(command, required=False)
     command.set_defaults(firmware=None)  # A folder's report names its own.
     command.add_argument(
         "--input-range",
@@ -226,6 +231,7 @@ def _add_verify(subparsers: Any) -> None:
         "--skip-bad-images", action="store_true", help="as for the export"
     )
     command.add_argument("--json", action="store_true", help="print JSON")
+    _add_quiet(command)
     command.set_defaults(run=verify_command.verify)
 
 
@@ -233,7 +239,7 @@ def _add_deploy(subparsers: Any) -> None:
     command = subparsers.add_parser(
         "deploy", help="copy a camera folder to the camera and start its script"
     )
-    _add_folder(command)
+    shared.add_folder(command)
     place = command.add_mutually_exclusive_group()
     place.add_argument(
         "--port", help="the camera's serial port (default: the only one)"
@@ -260,6 +266,7 @@ def _add_deploy(subparsers: Any) -> None:
         default=10.0,
         help="how long to show what main.py prints (default 10)",
     )
+    _add_quiet(command)
     command.set_defaults(run=deploy_command.deploy)
 
 
@@ -268,37 +275,10 @@ def _add_selftest(subparsers: Any) -> None:
         "selftest",
         help="write a script and frames that show whether the camera answers right",
     )
-    _add_folder(command)
+    shared.add_folder(command)
+    _add_quiet(command)
     command.set_defaults(run=deploy_command.selftest)
 
 
-def _add_folder(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "path",
-        metavar="DIR",
-        type=pathlib.Path,
-        help="a folder that export wrote",
-    )
-
-
-def _add_board(command: argparse.ArgumentParser, *, required: bool) -> None:
-    command.add_argument(
-        "--board", required=required, help=f"one of {', '.join(board_names())}"
-    )
-    command.add_argument("--firmware", default="5.0", help="release (default 5.0)")
-
-
-def _add_out(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--out", required=True, type=pathlib.Path, help="the folder to write"
-    )
-
-
-def _add_stock_models(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--stock-models",
-        metavar="PATH",
-        type=pathlib.Path,
-        help="OpenMV's own models to keep in romfs.img: an image read from a camera, "
-        "or a folder (default: none are kept)",
-    )
+def _add_quiet(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--quiet", action="store_true", help="print errors only")

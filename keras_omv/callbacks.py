@@ -20,9 +20,11 @@ from keras_omv.estimation import estimate
 from keras_omv.export_checks import check_classes, check_options
 from keras_omv.exporter import export
 from keras_omv.fusion import build_graph
+from keras_omv.progress import silent
 from keras_omv.pruners import BOARD_NOTE
 from keras_omv.report import ExportReport
 from keras_omv.routing import unroute
+from keras_omv.script_options import ScriptOptions
 from keras_omv.tracking import Tracker, log_dir_beside
 
 
@@ -144,7 +146,8 @@ class OpenMVExport(keras.callbacks.Callback):
 
     What can be wrong is looked at before training: the folder, the labels, the
     model's layers, the budget. Stands behind the callbacks that change weights at
-    the end, such as EarlyStopping. The report is in its `report`.
+    the end, such as EarlyStopping; where these bring back weights from before pruning
+    ended, a warning says so. The report is in its `report`.
 
     Args:
         directory: The folder to write; one that an earlier export wrote is replaced.
@@ -157,6 +160,7 @@ class OpenMVExport(keras.callbacks.Callback):
         dtype: Only `"int8"`.
         on_exceed: As for `omv.export`.
         stock_models: As for `omv.export`.
+        script: As for `omv.export`.
         seed: As for `omv.export`.
 
     Raises:
@@ -180,6 +184,7 @@ class OpenMVExport(keras.callbacks.Callback):
         dtype: str = "int8",
         on_exceed: Literal["raise", "warn"] = "raise",
         stock_models: Any = None,
+        script: ScriptOptions | None = None,
         seed: int | None = None,
     ) -> None:
         super().__init__()
@@ -192,6 +197,7 @@ class OpenMVExport(keras.callbacks.Callback):
         self.dtype = dtype
         self.on_exceed = on_exceed
         self.stock_models = stock_models
+        self.script = script
         self.seed = seed
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -241,19 +247,22 @@ class OpenMVExport(keras.callbacks.Callback):
             )
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        self.report = export(
-            self.model,
-            self.directory,
-            board=self.board,
-            class_names=self.class_names,
-            representative_data=self.representative_data,
-            evaluation_data=self.evaluation_data,
-            input_range=self.input_range,
-            dtype=self.dtype,
-            on_exceed=self.on_exceed,
-            stock_models=self.stock_models,
-            seed=self.seed,
-        )
+        is_quiet = (self.params or {}).get("verbose") == 0
+        with silent(is_quiet):
+            self.report = export(
+                self.model,
+                self.directory,
+                board=self.board,
+                class_names=self.class_names,
+                representative_data=self.representative_data,
+                evaluation_data=self.evaluation_data,
+                input_range=self.input_range,
+                dtype=self.dtype,
+                on_exceed=self.on_exceed,
+                stock_models=self.stock_models,
+                script=self.script,
+                seed=self.seed,
+            )
 
 
 def _planned_cost(model: Any, board: Board | Budget) -> Cost | None:

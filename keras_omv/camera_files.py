@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from keras_omv import neuralart
-from keras_omv.boards import NEEDS_COMPILER, Board, Budget
+from keras_omv.boards import NEEDS_COMPILER, Board, Budget, firmware_of
 from keras_omv.deploy import (
     LABELS_FILE,
     MODEL_FILE,
@@ -19,7 +19,7 @@ from keras_omv.deploy import (
     class_labels,
 )
 from keras_omv.fit import Fit
-from keras_omv.report_figures import DEFAULT_FIRMWARE
+from keras_omv.script_options import ScriptOptions
 from keras_omv.storage import RomfsContents, contents_of, image_for
 
 
@@ -44,6 +44,7 @@ def camera_files(
     *,
     compiled: bytes | None = None,
     kept: Mapping[str, bytes] | None = None,
+    script: ScriptOptions | None = None,
 ) -> CameraFiles:
     """Return the files that go to the camera with a model.
 
@@ -55,14 +56,16 @@ def camera_files(
         compiled: The model compiled for the camera's NPU. Defaults to `None`: there
             is no such file.
         kept: What is to stay in ROMFS, contents by path. Defaults to `None`: nothing.
+        script: Options of main.py. Defaults to `None`: none.
 
     Raises:
         BudgetError: If the files do not fit ROMFS.
     """
-    firmware = board.firmware if isinstance(board, Board) else DEFAULT_FIRMWARE
     files = {
         LABELS_FILE: class_labels(labels).encode(),
-        SCRIPT_FILE: camera_script(firmware=firmware).encode(),
+        SCRIPT_FILE: camera_script(
+            firmware=firmware_of(board), options=script
+        ).encode(),
     }
     if compiled is not None:
         files[NPU_MODEL_FILE] = compiled

@@ -7,13 +7,14 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from keras_omv.boards import Board, Budget, get_board
-from keras_omv.deploy import LABELS_FILE, REPORT_FILE, copy_instructions
+from keras_omv.boards import Board, Budget, firmware_of, get_board
+from keras_omv.deploy import LABELS_FILE, REPORT_FILE
 from keras_omv.errors import ExportError
 from keras_omv.folder_swap import put_back
+from keras_omv.instructions import copy_instructions
 from keras_omv.npu import NpuReport
-from keras_omv.report_check import check_folder
-from keras_omv.report_figures import DEFAULT_FIRMWARE
+from keras_omv.report_check import check_folder, edited_files
+from keras_omv.report_figures import file_hashes
 from keras_omv.storage import RomfsContents
 
 _LISTED = 3
@@ -27,26 +28,28 @@ class CheckedFolder:
         path: Where it is.
         report: The entries of its report.json.
         board: The camera it is for.
+        hashes: SHA-256 of its files by name.
+        edited: The files that are the user's own by now: main.py, or none.
     """
 
     path: pathlib.Path
     report: Mapping[str, Any]
     board: Board | Budget
+    hashes: Mapping[str, str]
+    edited: tuple[str, ...]
 
     @property
     def firmware(self) -> str:
         """The release that its main.py is for."""
-        return (
-            self.board.firmware if isinstance(self.board, Board) else DEFAULT_FIRMWARE
-        )
+        return firmware_of(self.board)
 
     def has(self, name: str) -> bool:
         """Whether the export wrote such a file."""
         return name in self.report["files"]
 
     def sha256(self, name: str) -> str:
-        """The hash of a file that the export wrote."""
-        return str(self.report["files"][name])
+        """The hash of a file, as it was when the folder was checked."""
+        return self.hashes[name]
 
     def read(self, name: str) -> bytes:
         """Return the bytes of a file.
@@ -78,7 +81,8 @@ def read_checked(path: pathlib.Path) -> CheckedFolder:
         path: A folder that `keras_omv.export` wrote.
 
     Raises:
-        ExportError: If it is none, or anything in it changed since then.
+        ExportError: If it is none, or anything in it but main.py changed since then,
+            or main.py is no Python by now.
     """
     put_back(path.absolute())
     if not (path / REPORT_FILE).is_file():
@@ -93,7 +97,11 @@ def read_checked(path: pathlib.Path) -> CheckedFolder:
         tail = f"; and {more} more" if more > 0 else ""
         raise _changed(path, "; ".join(differences[:_LISTED]) + tail)
     report = json.loads((path / REPORT_FILE).read_text(encoding="utf-8"))
-    return CheckedFolder(path, report, _board(report))
+    edited = edited_files(path)
+    own = file_hashes({name: (path / name).read_bytes() for name in edited})
+    return CheckedFolder(
+        path, report, _board(report), {**report["files"], **own}, edited
+    )
 
 
 def _board(report: Mapping[str, Any]) -> Board | Budget:

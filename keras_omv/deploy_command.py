@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from keras_omv import selftest as selftests
 from keras_omv import staging
@@ -26,6 +25,7 @@ from keras_omv.deploy import (
 )
 from keras_omv.drive_copy import MountedDrive
 from keras_omv.errors import CameraError
+from keras_omv.progress import working
 from keras_omv.units import format_bytes
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ ROMFS_NOTE = (
     "The model is meant to live in ROMFS, where its weights take no RAM: --romfs "
     "writes romfs.img there. This copies it to the drive."
 )
+EDITED = "{} was edited after the export; it is taken as it is."
 UNCHECKED = (
     "A drive does not tell its camera's model and firmware: they were not compared."
 )
@@ -50,6 +51,8 @@ def deploy(options: argparse.Namespace, console: Console) -> int:
         The exit code: 0 where the script runs.
     """
     folder = read_checked(options.path)
+    for name in folder.edited:
+        _print(EDITED.format(name), console)
     _check_romfs(folder, wanted=options.romfs)
     if folder.has(ROMFS_FILE) and not options.romfs:
         _print(ROMFS_NOTE, console)
@@ -125,10 +128,10 @@ def _to_drive(
         )
     drive = MountedDrive(path)
     files = _files(folder, romfs=False)
-    with _progress(console) as progress:
+    with _copying() as progress:
         names = staging.stage(drive, files, progress)
     staging.commit(drive, names)
-    _print_copied(files, names, drive.label, console)
+    _print_copied(files, names, drive.check, console)
     steps = "Next step: eject the drive and reset the camera, it then runs main.py."
     _print(f"{UNCHECKED} {steps}", console)
     return 0
@@ -159,7 +162,7 @@ def _copy(
         camera.check_romfs((folder.path / ROMFS_FILE).stat().st_size)
     else:
         _check_rom_model(folder, camera)
-    with _progress(console) as progress:
+    with _copying() as progress:
         names = staging.stage(camera, files, progress)
     if romfs:
         _flash(folder, camera, console)
@@ -167,7 +170,7 @@ def _copy(
     if romfs and SCRIPT_FILE not in names:
         camera.rename(ASIDE, SCRIPT_FILE)
     camera.remove(ASIDE)
-    _print_copied(files, names, camera.label, console)
+    _print_copied(files, names, f"read back from {camera.label}", console)
 
 
 def _flash(folder: CheckedFolder, camera: "SerialCamera", console: Console) -> None:
@@ -175,7 +178,7 @@ def _flash(folder: CheckedFolder, camera: "SerialCamera", console: Console) -> N
     folder.read(ROMFS_FILE)
     if camera.sha256(SCRIPT_FILE) is not None:
         camera.rename(SCRIPT_FILE, ASIDE)
-    with console.status(f"Writing {ROMFS_FILE}"):
+    with working(f"Writing {ROMFS_FILE}"):
         camera.flash_romfs(folder.path / ROMFS_FILE)
     _print(f"{ROMFS_FILE}: written and read back", console)
 
@@ -211,8 +214,8 @@ def _start(camera: "SerialCamera", seconds: float, console: Console) -> int:
     if error is None:
         _print("The camera was reset and goes on by itself.", console)
         return 0
-    _print(error, console)
-    _print(f"{SCRIPT_FILE} ended, which it should not: see above.", console)
+    _print_error(error, console)
+    _print_error(f"{SCRIPT_FILE} ended, which it should not: see above.", console)
     return 1
 
 
@@ -220,7 +223,7 @@ def _run_selftest(
     test: selftests.Selftest, camera: "SerialCamera", console: Console
 ) -> bool:
     files = _selftest_files(test)
-    with _progress(console) as progress:
+    with _copying() as progress:
         names = staging.stage(camera, files, progress)
     staging.commit(camera, names)
     lines: list[str] = []
@@ -232,14 +235,15 @@ def _run_selftest(
     error = camera.run(
         selftests.SCRIPT_FILE.removesuffix(".py"), show, seconds=SELFTEST_SECONDS
     )
-    _print(error or "", console)
+    _print_error(error or "", console)
     camera.close()
     camera.open()  # main.py finds the heap as after a start
     for name in files:
         camera.remove(name)
     has_passed = any(line.startswith("PASS") for line in lines)
     if not has_passed:
-        _print(f"The selftest did not pass, {SCRIPT_FILE} was not started.", console)
+        text = f"The selftest did not pass, {SCRIPT_FILE} was not started."
+        _print_error(text, console)
     return has_passed
 
 
@@ -260,33 +264,30 @@ def _selftest_files(made: selftests.Selftest) -> dict[str, bytes]:
 
 
 @contextmanager
-def _progress(console: Console) -> Iterator[staging.Progress]:
-    """A bar for each file, where there is a terminal."""
-    columns = (TextColumn("{task.description}"), BarColumn())
-    shown = console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=not shown) as bars:
-        tasks: dict[str, TaskID] = {}
+def _copying() -> Iterator[staging.Progress]:
+    """A bar for one file after the other."""
+    with working("Copying") as bar:
 
         def report(name: str, done: int, total: int) -> None:
-            name = name.removesuffix(staging.NEW_SUFFIX)
-            if name not in tasks:
-                tasks[name] = bars.add_task(name, total=total)
-            bars.update(tasks[name], completed=done)
+            bar.rename(name.removesuffix(staging.NEW_SUFFIX))
+            bar(done, total)
 
         yield report
 
 
 def _print_copied(
-    files: Mapping[str, bytes], copied: tuple[str, ...], label: str, console: Console
+    files: Mapping[str, bytes], copied: tuple[str, ...], check: str, console: Console
 ) -> None:
     for name, data in files.items():
         state = "copied" if name in copied else "was there already"
-        _print(
-            f"{name}: {state}, {format_bytes(len(data))}, read back from {label}",
-            console,
-        )
+        _print(f"{name}: {state}, {format_bytes(len(data))}, {check}", console)
 
 
 def _print(text: str, console: Console) -> None:
     if text:
         console.print(text, markup=False, soft_wrap=True)
+
+
+def _print_error(text: str, console: Console) -> None:
+    """Print what --quiet does not leave out."""
+    _print(text, Console(stderr=True, highlight=False) if console.quiet else console)

@@ -3,12 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from keras_omv.boards import Board, Budget
+from keras_omv.boards import Board, Budget, firmware_of
 from keras_omv.deploy import camera_script
 from keras_omv.errors import DatasetError
 from keras_omv.fusion import build_graph
 from keras_omv.graph import Graph
-from keras_omv.report_figures import DEFAULT_FIRMWARE
 from keras_omv.storage import StockModels, check_stock_models
 
 
@@ -52,7 +51,7 @@ def check_options(
             "Invalid value received for argument `on_exceed`. Expected 'raise' or "
             f"'warn'. Received: on_exceed={on_exceed!r}"
         )
-    camera_script(firmware=getattr(board, "firmware", "") or DEFAULT_FIRMWARE)
+    camera_script(firmware=firmware_of(board))
     check_stock_models(board, stock_models)
 
 

@@ -1,10 +1,11 @@
 """From a trained Keras model to the camera folder, with its report."""
 
 import dataclasses
+import itertools
 import logging
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -36,10 +37,13 @@ from keras_omv.evaluation import Accuracy
 from keras_omv.evaluation_data import gather
 from keras_omv.export_checks import check_models, check_options
 from keras_omv.npu import compile_for
+from keras_omv.planned import warn_if_denser
+from keras_omv.progress import working
 from keras_omv.report import CandidateFigures, ExportReport
 from keras_omv.report_check import oddities
 from keras_omv.report_figures import file_hashes, network_input_range
 from keras_omv.report_page import page
+from keras_omv.script_options import ScriptOptions
 from keras_omv.sparsity import pruning_notes, zero_share
 from keras_omv.storage import StockModels, read_stock_models
 
@@ -61,6 +65,7 @@ def export(
     on_exceed: Literal["raise", "warn"] = "raise",
     seed: int | None = None,
     stock_models: StockModels = None,
+    script: ScriptOptions | None = None,
 ) -> ExportReport:
     """Writes the folder that goes to the camera.
 
@@ -98,6 +103,8 @@ def export(
             or of a folder; or files by path, such as some of `romfs.read_image`.
             Defaults to `None`: nothing, OpenMV's own models go. Where the model does
             not live in ROMFS, there is no romfs.img and they stay as they are.
+        script: What main.py does beside naming what it sees. Defaults to `None`:
+            nothing.
 
     Returns:
         The report; also in the folder, as report.json and report.html.
@@ -134,22 +141,18 @@ def export(
     class_labels(class_names)
     models = named_models(model)
     check_models(models, class_names, evaluation_data)
-    batches = _calibration_batches(representative_data)
-    candidates = [
-        candidate
-        for name, one in models.items()
-        for candidate in candidates_of(
-            name,
-            one,
-            board=board,
-            batches=batches,
-            input_range=input_range,
-            compare=evaluation_data is not None,
-        )
-    ]
+    for one in models.values():
+        warn_if_denser(one, board)
+    candidates = _candidates(
+        models,
+        board=board,
+        batches=_calibration_batches(representative_data),
+        input_range=input_range,
+        compare=evaluation_data is not None,
+    )
     if on_exceed == "raise":
         _check_some_fit(board, candidates)
-    evaluation = None if evaluation_data is None else gather(evaluation_data)
+    evaluation = _evaluation_images(evaluation_data)
     if evaluation is not None:
         candidates = evaluate(candidates, *evaluation)
     chosen, why = choose(candidates)
@@ -162,6 +165,7 @@ def export(
         chosen.fit,
         compiled=compiled,
         kept=read_stock_models(stock_models),
+        script=script,
     )
     files = {**_model_files(chosen), **made.files}
     report = ExportReport(
@@ -184,14 +188,31 @@ def export(
         notes=_notes(chosen, board),
         npu=npu,
         romfs=made.romfs,
+        script=script or ScriptOptions(),
         seed=seed,
         files=file_hashes(files),
     )
+    return _written(report, files, board, chosen)
+
+
+def _candidates(models: Mapping[str, Any], **options: Any) -> list[Candidate]:
+    """All ways to quantize all models; the options are those of `candidates_of`."""
+    found = (candidates_of(name, one, **options) for name, one in models.items())
+    return list(itertools.chain.from_iterable(found))
+
+
+def _written(
+    report: ExportReport,
+    files: dict[str, bytes],
+    board: Board | Budget,
+    chosen: Candidate,
+) -> ExportReport:
+    """Writes the folder; the report then has the hash of its own page too."""
     html = page(report, board=board, network=chosen.network, run=chosen.run)
-    files[REPORT_PAGE_FILE] = html.encode()
+    files = {**files, REPORT_PAGE_FILE: html.encode()}
     report = dataclasses.replace(report, files=file_hashes(files))
-    files[REPORT_FILE] = report.to_json().encode()
-    write_folder(directory, files)
+    content = report.to_json().encode()
+    write_folder(report.directory, {**files, REPORT_FILE: content})
     return report
 
 
@@ -199,7 +220,15 @@ def _calibration_batches(data: Any) -> list[Any]:
     """Batches that several calibrations can go over, whatever the data is."""
     if data is None:
         return []
-    return list(batches_of(data, limit=CALIBRATION_IMAGES))
+    with working("Reading images"):
+        return list(batches_of(data, limit=CALIBRATION_IMAGES))
+
+
+def _evaluation_images(data: Any) -> tuple[np.ndarray, np.ndarray] | None:
+    if data is None:
+        return None
+    with working("Reading images"):
+        return gather(data)
 
 
 def _check_some_fit(board: Board | Budget, candidates: Sequence[Candidate]) -> None:
@@ -247,7 +276,8 @@ def _accuracy(
 ) -> Accuracy | None:
     if evaluation is None or chosen.run is None:
         return None
-    return measure(chosen.model, chosen.view, evaluation[0], chosen.run)
+    with working("Comparing with the Keras model"):
+        return measure(chosen.model, chosen.view, evaluation[0], chosen.run)
 
 
 def _figures(candidate: Candidate, *, ships: bool) -> CandidateFigures:

@@ -8,13 +8,14 @@ import argparse
 import os
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from keras_omv import images, screens
 from keras_omv.architecture import Levers
 from keras_omv.boards import Board, get_board
 from keras_omv.deploy import check_destination
 from keras_omv.images import ImageData
+from keras_omv.progress import working
+from keras_omv.shared_arguments import script_options
 from keras_omv.survey import survey
 from keras_omv.terminal import quiet_tensorflow
 
@@ -25,11 +26,12 @@ def train(options: argparse.Namespace, console: Console) -> None:
     """Trains a MobileNetV2 on images and writes the camera folder."""
     board = get_board(options.board, firmware=options.firmware)
     check_destination(options.out)
+    script = script_options(options)
     is_digits = options.data == DIGITS and not os.path.isdir(DIGITS)
     channels = 1 if options.grey or is_digits else 3
     classes, side = (10, 48) if is_digits else survey(options.data)
     with quiet_tensorflow():
-        from keras_omv.progress import FitProgress
+        from keras_omv.fit_progress import FitProgress
         from keras_omv.recipe import Recipe
         from keras_omv.training import train as train_model
     recipe = Recipe(
@@ -46,16 +48,18 @@ def train(options: argparse.Namespace, console: Console) -> None:
         f"{'grey' if channels == 1 else 'RGB'}, {classes} classes, for {board.title}"
     )
     data = _images(options, levers.resolution, channels, console, digits=is_digits)
-    report = train_model(
-        data,
-        options.out,
-        board=board,
-        levers=levers,
-        recipe=recipe,
-        shrink=options.shrink,
-        stock_models=options.stock_models,
-        callbacks=[FitProgress(console, start_epoch=recipe.start_epoch)],
-    )
+    with FitProgress(console, start_epoch=recipe.start_epoch) as progress:
+        report = train_model(
+            data,
+            options.out,
+            board=board,
+            levers=levers,
+            recipe=recipe,
+            shrink=options.shrink,
+            stock_models=options.stock_models,
+            script=script,
+            callbacks=[progress],
+        )
     screens.print_report(report, board, console)
 
 
@@ -98,13 +102,15 @@ def export(options: argparse.Namespace, console: Console) -> None:
     """Writes the camera folder of a saved model, whatever made it."""
     board = get_board(options.board, firmware=options.firmware)
     check_destination(options.out)
+    script = script_options(options)
     with quiet_tensorflow():
         from keras_omv import trained
         from keras_omv.accuracy import WHOLE_RANGE, range_of
         from keras_omv.exporter import export as export_model
         from keras_omv.old_models import load
         from keras_omv.tracing import trace
-    model = load(options.model)
+    with working(f"Reading {options.model}"):
+        model = load(options.model)
     height, width, channels = trace(model).input_shape
     data = _images(options, (height, width), channels, console)
     view = trained.trained_view(model)
@@ -124,6 +130,7 @@ def export(options: argparse.Namespace, console: Console) -> None:
         input_range=(low, high),
         dtype=options.dtype,
         stock_models=options.stock_models,
+        script=script,
     )
     screens.print_report(report, board, console)
 
@@ -139,18 +146,14 @@ def _images(
     """The images at a resolution, with a bar while they are read."""
     if digits:
         return images.load_digits(resolution=resolution, channels=channels)
-    columns = (TextColumn("Reading images"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("", total=None)
+    with working("Reading images") as progress:
         data = images.load_image_folder(
             options.data,
             resolution=resolution,
             channels=channels,
             on_bad_image="skip" if options.skip_bad_images else "error",
             seed=getattr(options, "seed", 0),
-            progress=lambda done, total: progress.update(
-                task, completed=done, total=total
-            ),
+            progress=progress,
         )
     for path, reason in data.skipped:
         console.print(f"Left out {path}: {reason}", markup=False)

@@ -12,14 +12,13 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from keras_omv.boards import NEEDS_COMPILER, Budget
+from keras_omv.boards import DEFAULT_FIRMWARE, NEEDS_COMPILER, Budget
 from keras_omv.cost import LEAVE_ONE_OUT_ERROR, Cost
 from keras_omv.deploy import MODEL_FILE
 from keras_omv.evaluation import Accuracy
 from keras_omv.fit import Fit
 from keras_omv.npu import NpuReport
 from keras_omv.report_figures import (
-    DEFAULT_FIRMWARE,
     REPORT_FORMAT,
     accuracy_figures,
     budget_limits,
@@ -29,6 +28,7 @@ from keras_omv.report_figures import (
     signed_text,
     versions,
 )
+from keras_omv.script_options import ScriptOptions
 from keras_omv.storage import RomfsContents
 
 
@@ -83,6 +83,7 @@ class ExportReport:
         npu: What became of the model on the way to the camera's NPU, `None` for a
             camera without one.
         romfs: What romfs.img holds, `None` where there is none.
+        script: The options of main.py.
         seed: Of the training, `None` where it is not known.
         files: SHA-256 of every file in the folder but report.json, by name.
     """
@@ -106,6 +107,7 @@ class ExportReport:
     notes: tuple[str, ...]
     npu: NpuReport | None
     romfs: RomfsContents | None
+    script: ScriptOptions
     seed: int | None
     files: Mapping[str, str]
 
@@ -170,6 +172,7 @@ class ExportReport:
             "notes": self.notes,
             "npu": self.npu and dataclasses.asdict(self.npu),
             "romfs": self.romfs and dataclasses.asdict(self.romfs),
+            "script": dataclasses.asdict(self.script),
             "seed": self.seed,
             "files": self.files,
             "versions": versions(),

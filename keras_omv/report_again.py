@@ -23,6 +23,7 @@ from keras_omv.report_figures import (
     accuracy_figures,
     network_input_range,
 )
+from keras_omv.script_options import ScriptOptions
 from keras_omv.sparsity import pruning_notes, zero_share
 from keras_omv.storage import RomfsContents, contents_of
 
@@ -78,6 +79,7 @@ def made_again(
         notes=pruning_notes(network, board),
         npu=_npu(report["npu"], network, board, compiled),
         romfs=_romfs(board, image),
+        script=ScriptOptions(**report["script"]),
         seed=None if report["seed"] is None else operator.index(report["seed"]),
         files=report["files"],
     )

@@ -2,7 +2,8 @@
 
 The report is made again from model.tflite (size, RAM, MACs, time, fit) and from those
 of its own entries that nothing else gives; it has to be the same again, and so do the
-script, the labels, romfs.img, the NPU's file and the page. The model keeps the
+labels, romfs.img, the NPU's file and the page. The script has to be the same unless it
+was edited, which is what scripts are for: then it has to be Python. The model keeps the
 firmware's rules and runs. With evaluation images its accuracy is measured again. Only
 what needs the Keras model (float accuracy, that of the quantized view, candidates that
 did not ship), or an NPU's compiler that is not installed, is taken as it stands, where
@@ -28,6 +29,7 @@ from keras_omv.deploy import (
     REPORT_PAGE_FILE,
     ROMFS_FILE,
     SCRIPT_FILE,
+    is_edited,
 )
 from keras_omv.evaluation import DeviceRun, measure_device, run_device
 from keras_omv.evaluation_data import check_pixels, gather, to_pixels
@@ -51,6 +53,7 @@ from keras_omv.report_files import (
     compiled_differences,
     file_differences,
     image_problem,
+    script_problems,
 )
 from keras_omv.report_page import page
 from keras_omv.verification import run_violations
@@ -114,6 +117,20 @@ def check_folder(
     return tuple(dict.fromkeys(differences))
 
 
+def edited_files(directory: pathlib.Path) -> tuple[str, ...]:
+    """Names the files of a sound camera folder that are the user's own by now.
+
+    That is main.py where it was changed after the export; its other files are not for
+    editing, and `check_folder` says where one was.
+
+    Args:
+        directory: A folder in which `check_folder` finds no difference.
+    """
+    report = json.loads((directory / REPORT_FILE).read_bytes())
+    script = (directory / SCRIPT_FILE).read_bytes()
+    return (SCRIPT_FILE,) if is_edited(report["files"], script) else ()
+
+
 def _read(path: pathlib.Path) -> bytes | None:
     return path.read_bytes() if path.is_file() else None
 
@@ -145,6 +162,8 @@ def _hash_differences(
     for name in sorted(now):
         if name in BOARD_FILES and name not in listed:
             yield f"{name} is none of the files that {REPORT_FILE} lists"
+        elif name == SCRIPT_FILE:
+            yield from script_problems(files[name])
         elif listed.get(name) != now[name]:
             yield f"{name} was changed: its SHA-256 is not the one in {REPORT_FILE}"
     for name in sorted(set(listed) - ({*FILES, *BOARD_FILES} - {REPORT_FILE})):

@@ -16,14 +16,12 @@ from typing import Any
 import numpy as np
 
 from keras_omv.arena import Arena
-from keras_omv.boards import Budget
+from keras_omv.boards import DEFAULT_FIRMWARE, Budget
 from keras_omv.cost import Cost
 from keras_omv.evaluation import Accuracy, DeviceAccuracy
 from keras_omv.fit import Fit
 from keras_omv.network import Network
 
-DEFAULT_FIRMWARE = "5.0"
-"""The release that main.py is written for where no camera is named."""
 REPORT_FORMAT = "keras_omv.report/1"
 CONTENT_SHA256 = "content_sha256"
 PACKAGES = (

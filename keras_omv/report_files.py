@@ -3,11 +3,12 @@
 Part of `keras_omv.report_check`. Imports no TensorFlow.
 """
 
+import ast
 import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from keras_omv.boards import Board, Budget
+from keras_omv.boards import Board, Budget, firmware_of
 from keras_omv.camera_files import camera_files
 from keras_omv.deploy import (
     BOARD_FILES,
@@ -15,6 +16,8 @@ from keras_omv.deploy import (
     MODEL_FILE,
     NPU_MODEL_FILE,
     ROMFS_FILE,
+    SCRIPT_FILE,
+    is_edited,
 )
 from keras_omv.errors import ExportError
 from keras_omv.evaluation import class_count
@@ -22,7 +25,6 @@ from keras_omv.network import Network
 from keras_omv.npu import compile_for, compiler_of, examine
 from keras_omv.report import ExportReport
 from keras_omv.report_again import entry_differences
-from keras_omv.report_figures import DEFAULT_FIRMWARE
 from keras_omv.romfs import read_image
 from keras_omv.rules import file_violations, network_violations
 
@@ -34,6 +36,17 @@ def image_problem(files: Mapping[str, bytes]) -> str:
     except ExportError as error:
         return f"{ROMFS_FILE}: {error}"
     return ""
+
+
+def script_problems(script: bytes) -> Iterator[str]:
+    """Why main.py cannot be a script, edited or not."""
+    if not script.strip():
+        yield f"{SCRIPT_FILE} is empty"
+        return
+    try:
+        ast.parse(script)
+    except (SyntaxError, ValueError) as error:
+        yield f"{SCRIPT_FILE} is no Python: {error}"
 
 
 def file_differences(
@@ -50,7 +63,7 @@ def file_differences(
         board: The camera.
         again: The report, made again.
     """
-    firmware = getattr(board, "firmware", DEFAULT_FIRMWARE)
+    firmware = firmware_of(board)
     target = getattr(board, "target", None)
     for violation in (
         *file_violations(files[MODEL_FILE]),
@@ -81,14 +94,23 @@ def _board_file_differences(
         again.fit,
         compiled=compiled,
         kept=_kept(files),
+        script=again.script,
     ).files
     for name, content in expected.items():
         if name not in files:
             yield f"{name} is missing, this camera needs it"
-        elif files[name] != content:
+        elif files[name] == content:
+            continue
+        elif not _is_own_script(name, files, again):
             yield f"{name} is not what keras_omv writes for this report"
+        elif content.startswith(files[name]):
+            yield f"{name} is cut short"
     for name in sorted(set(files) & set(BOARD_FILES) - set(expected)):
         yield f"{name} is not what an export for this camera writes"
+
+
+def _is_own_script(name: str, files: Mapping[str, bytes], again: ExportReport) -> bool:
+    return name == SCRIPT_FILE and is_edited(again.files, files[name])
 
 
 def _kept(files: Mapping[str, bytes]) -> dict[str, bytes]:

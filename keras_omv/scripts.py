@@ -8,14 +8,11 @@ This module imports no TensorFlow.
 
 import dataclasses
 import functools
-import re
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import jinja2
 
-FRAME_WIDTH, FRAME_HEIGHT = 320, 240
-"""QVGA, the frame that every script asks of the sensor."""
+from keras_omv.script_options import ScriptOptions
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,57 +110,33 @@ def script_releases() -> tuple[str, ...]:
 
 
 def camera_script(
-    *,
-    firmware: str = "5.0",
-    smooth: int | None = None,
-    threshold: float | None = None,
-    roi: Sequence[int] | None = None,
-    action: bool = False,
-    save_below: float | None = None,
-    save_button: str | None = None,
+    *, firmware: str = "5.0", options: ScriptOptions | None = None
 ) -> str:
     """Return the MicroPython script that the camera runs, main.py.
 
     It loads model.tflite, reads labels.txt, and prints the best labels of each
-    picture with their scores and the frame rate. Each option becomes a constant at
-    the top of the script, or is not in it at all.
+    picture with their scores and the frame rate.
 
     Example:
-        >>> text = camera_script(firmware="4.8.1", smooth=5, threshold=0.6)
+        >>> options = ScriptOptions(smooth=5, threshold=0.6)
+        >>> text = camera_script(firmware="4.8.1", options=options)
         >>> "SMOOTH = 5" in text and "THRESHOLD = 0.6" in text
         True
 
     Args:
         firmware: The camera's firmware, such as `"5.0"`, `"4.8.1"` or `"v4.5.5"`.
-        smooth: How many pictures' scores to average, 2 or more. Defaults to `None`:
-            each picture is judged alone.
-        threshold: A best score below it is printed as unsure. Defaults to `None`.
-        roi: `(x, y, width, height)` in pixels of the 320x240 frame; the script takes
-            the largest window of the model's shape from its middle. Defaults to
-            `None`: the whole frame.
-        action: Whether there is a function `on_class(label, confidence)`, called after
-            each picture, for the user to fill.
-        save_below: Pictures with a lower best score are saved as JPEG files, in a
-            folder for each predicted label: images for the next training. Defaults
-            to `None`.
-        save_button: The name of a pin, such as `"P0"`. A button between it and ground
-            saves what the camera sees. Defaults to `None`.
+        options: What else it does. Defaults to `None`: nothing.
 
     Raises:
-        ValueError: If there is no script for that firmware, or an option is invalid.
+        ValueError: If there is no script for that firmware.
     """
-    _check_options(smooth, threshold, roi, save_below, save_button)
+    options = options or ScriptOptions()
     return render_script(
         "main.py.jinja",
         firmware=firmware,
-        smooth=smooth,
-        threshold=threshold,
-        roi=None if roi is None else tuple(map(int, roi)),
-        action=action,
-        saves=save_below is not None or save_button is not None,
-        save_below=save_below,
-        save_button=save_button,
-        save_condition=_save_condition(save_below, save_button),
+        saves=options.saves,
+        save_condition=_save_condition(options),
+        **dataclasses.asdict(options),
     )
 
 
@@ -200,12 +173,12 @@ def _span(releases: tuple[str, ...]) -> str:
     return releases[0] if len(releases) == 1 else f"{releases[0]} to {releases[-1]}"
 
 
-def _save_condition(save_below: float | None, save_button: str | None) -> str:
+def _save_condition(options: ScriptOptions) -> str:
     """Return when the script saves a picture, as MicroPython."""
     is_low, is_pressed = "confidence < SAVE_BELOW", "button.value() == 0"  # pulled up
-    if save_below is None:
+    if options.save_below is None:
         return f"{is_pressed} and is_pause_over()"
-    if save_button is None:
+    if options.save_button is None:
         return f"{is_low} and is_pause_over()"
     return f"({is_low} or {is_pressed}) and is_pause_over()"
 
@@ -218,41 +191,4 @@ def _templates() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-    )
-
-
-def _check_options(
-    smooth: int | None,
-    threshold: float | None,
-    roi: Sequence[int] | None,
-    save_below: float | None,
-    save_button: str | None,
-) -> None:
-    if smooth is not None and not (isinstance(smooth, int) and smooth >= 2):
-        raise _option_error("smooth", smooth, "a number of pictures, 2 or more", 5)
-    for name, share in (("threshold", threshold), ("save_below", save_below)):
-        if share is not None and not 0 < share <= 1:
-            raise _option_error(name, share, "a score above 0 and up to 1", 0.6)
-    if roi is not None and not _is_in_frame(tuple(roi)):
-        expected = "x, y, width and height, whole pixels inside the 320x240 frame"
-        raise _option_error("roi", roi, expected, (40, 0, 240, 240))
-    if save_button is not None and not re.fullmatch(r"[A-Za-z0-9_.]+", save_button):
-        raise _option_error("save_button", save_button, "the name of a pin", "P0")
-
-
-def _is_in_frame(roi: tuple[int, ...]) -> bool:
-    if len(roi) != 4 or not all(isinstance(edge, int) for edge in roi):
-        return False
-    x, y, width, height = roi
-    is_inside = x + width <= FRAME_WIDTH and y + height <= FRAME_HEIGHT
-    return is_inside and min(x, y) >= 0 and min(width, height) >= 1
-
-
-def _option_error(
-    name: str, received: object, expected: str, example: object
-) -> ValueError:
-    return ValueError(
-        f"Invalid value received for argument `{name}`. Expected {expected}. "
-        f"Received: {name}={received!r}. Next step: {name}={example!r}, or leave it "
-        f"out."
     )

@@ -8,6 +8,8 @@ from rich.console import Console
 from keras_omv import screens
 from keras_omv.boards import get_board
 from keras_omv.deploy import check_destination
+from keras_omv.progress import print_line
+from keras_omv.shared_arguments import script_options
 from keras_omv.survey import survey
 from keras_omv.terminal import quiet_tensorflow
 
@@ -26,6 +28,7 @@ def search(options: argparse.Namespace, console: Console) -> None:
         )
     board = get_board(options.board, firmware=options.firmware)
     check_destination(options.out)
+    script = script_options(options)
     classes, side = survey(options.data)
     with quiet_tensorflow():
         from keras_omv.recipe import Recipe
@@ -64,16 +67,18 @@ def search(options: argparse.Namespace, console: Console) -> None:
         f"{project}, run this again to go on",
         markup=False,
     )
+    progress.start()
     try:
         folder = pathlib.Path(options.data)
         tuner.search(folder, hours=options.hours, callbacks=[progress], verbose=0)
     except KeyboardInterrupt:
         count = len(tuner.results())
-        console.print(f"Stopped with {count} finished trials; run this again to go on.")
+        text = f"Stopped with {count} finished trials; run this again to go on."
+        print_line(text, console)
         raise
     finally:
         progress.stop()
-    report = tuner.export_best(options.out)
+    report = tuner.export_best(options.out, script=script)
     screens.print_report(report, board, console)
 
 

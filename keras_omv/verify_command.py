@@ -12,11 +12,13 @@ from keras_omv.boards import get_board
 from keras_omv.deploy import REPORT_FILE
 from keras_omv.folder_swap import put_back
 from keras_omv.images import load_image_folder
+from keras_omv.progress import working
 from keras_omv.terminal import print_json
 from keras_omv.verification import as_json, verify_file
 
 FILE_OPTIONS = ("board", "firmware", "input_range")
 FOLDER_OPTIONS = ("data", "skip_bad_images")
+EDITED = "{} was edited after the export: it is Python, no more is checked"
 NOT_MEASURED = "accuracy was not measured again; --data with the same images does that"
 
 
@@ -75,9 +77,10 @@ def _verify_folder(
             f"{REPORT_FILE}. Next step: keras-omv export writes such a folder."
         )
     # Only folders need the report's parts.
-    from keras_omv.report_check import check_folder
+    from keras_omv.report_check import check_folder, edited_files
 
     differences = check_folder(path)
+    edited = () if differences else edited_files(path)
     # A report that was changed does not say how the images are to be read.
     is_measured = options.data is not None and not differences
     if is_measured:
@@ -85,11 +88,13 @@ def _verify_folder(
         differences = check_folder(path, evaluation_data=data)
     if options.json:
         content = {"path": str(path), "passed": not differences}
-        content["accuracy_measured"] = is_measured
+        content.update(accuracy_measured=is_measured, edited=edited)
         print_json({**content, "differences": list(differences)}, console)
     else:
         if not is_measured:
             console.print(NOT_MEASURED, markup=False, soft_wrap=True)
+        for name in edited:
+            console.print(EDITED.format(name), markup=False, soft_wrap=True)
         screens.print_differences(path, differences, console)
     return 1 if differences else 0
 
@@ -101,12 +106,14 @@ def _test_images(
     report = json.loads((path / REPORT_FILE).read_text(encoding="utf-8"))
     _, height, width, channels = report["input_shape"]
     low, high = report["input_range"]
-    data = load_image_folder(
-        options.data,
-        resolution=(height, width),
-        channels=channels,
-        on_bad_image="skip" if options.skip_bad_images else "error",
-        seed=report["seed"] or 0,
-    )
+    with working("Reading images") as progress:
+        data = load_image_folder(
+            options.data,
+            resolution=(height, width),
+            channels=channels,
+            on_bad_image="skip" if options.skip_bad_images else "error",
+            seed=report["seed"] or 0,
+            progress=progress,
+        )
     images = data.test_images / 255 * (high - low) + low
     return images.astype("float32"), data.test_labels

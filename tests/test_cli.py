@@ -86,9 +86,13 @@ def test_export_takes_a_saved_model_and_a_folder_of_images(images, tmp_path, cap
     out = tmp_path / "camera"
     main(
         ["export", str(tmp_path / "model.keras"), "--board", "OPENMV4P",
-         "--out", str(out), "--data", str(images), "--quiet"]
+         "--out", str(out), "--data", str(images), "--quiet",
+         "--threshold", "0.6", "--roi", "40", "0", "240", "240"]
     )  # fmt: skip
     assert capsys.readouterr().out == ""
+    script = (out / "main.py").read_text()
+    assert "THRESHOLD = 0.6" in script
+    assert "ROI = (40, 0, 240, 240)" in script
     assert json.loads((out / "report.json").read_text())["quantization"] == "calibrated"
     main(["verify", str(out)])
     assert "accuracy was not measured again" in capsys.readouterr().out
@@ -99,6 +103,11 @@ def test_export_takes_a_saved_model_and_a_folder_of_images(images, tmp_path, cap
     for path in (images / "left").iterdir():
         Image.new("RGB", (48, 40)).save(path)
     assert fails(capsys, "verify", out, "--data", images) == ""
+    (out / "main.py").write_text(script.replace("TOP = 3", "TOP = 1"))
+    main(["verify", str(out)])
+    assert "main.py was edited after the export" in capsys.readouterr().out
+    main(["verify", str(out), "--json"])
+    assert json.loads(capsys.readouterr().out)["edited"] == ["main.py"]
     (out / "labels.txt").write_text("right\nleft\n")
     assert fails(capsys, "verify", out, "--data", tmp_path / "not looked at") == ""
     main(["cost", str(out / "model.tflite"), "--board", "openmv-h7-plus", "--json"])
@@ -130,6 +139,8 @@ def test_bad_input_is_one_line_on_stderr_and_leaves_nothing(images, tmp_path, ca
     (images / "left" / "broken.jpg").write_bytes(b"not a picture")
     error = fails(capsys, "train", images, *board, "--resolution", 32, "--alpha", 0.05)
     assert "broken.jpg" in error
+    error = fails(capsys, "train", images, *board, "--smooth", 1)
+    assert "argument `smooth`" in error
     assert "No MobileNetV2" in fails(
         capsys, "train", images, "--board", "openmv-m7", "--out", out,
         "--alpha", 1.4, "--resolution", 224,

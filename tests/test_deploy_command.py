@@ -98,6 +98,17 @@ def test_a_folder_is_copied_started_and_shown(camera, folder, capsys):
     assert said.endswith("The camera was reset and goes on by itself.")
 
 
+def test_an_edited_script_is_copied_as_it_is(camera, folder, capsys):
+    with (folder / "main.py").open("a", encoding="utf-8") as script:
+        script.write("# mine\n")
+    made = camera()
+    with made.on() as port:
+        code, said = deploy(capsys, folder, port)
+    assert code == 0, said
+    assert "main.py was edited after the export; it is taken as it is." in said
+    assert made.files() == wanted(folder)
+
+
 def test_a_second_deploy_writes_nothing_again(camera, folder, capsys):
     made = camera()
     made.put(wanted(folder))
