@@ -39,21 +39,19 @@ from common import RESULTS, Results, markdown, spread
 PATH = RESULTS / "qat.json"
 HALVES = ("cost", "accuracy")
 VARIANTS = {
-    "float": "float in Keras",
-    "ptq": "post-training quantization",
-    "float_tuned": "float in Keras, trained on",
-    "ptq_tuned": "trained on, post-training quantization",
+    "float_tuned": "float in Keras",
+    "ptq_tuned": "the same, rounded afterwards",
     "ours": "`omv.QuantizationAwareTraining`",
     "tfmot": "tfmot",
 }
 RATIOS = {
-    "ours_to_float": "step, ours to float",
+    "ours_to_float": "step, ours to float Keras 3",
     "tfmot_to_its_float": "step, tfmot to float Keras 2",
     "ours_to_tfmot": "step, ours to tfmot",
 }
 MEMORY_RATIOS = (
-    ("memory, ours to float", "ours", "float"),
-    ("memory, tfmot to float Keras 2", "tfmot", "keras2"),
+    ("peak memory of the process, ours to float Keras 3", "ours", "float"),
+    ("peak memory of the process, tfmot to float Keras 2", "tfmot", "keras2"),
 )
 
 
@@ -104,7 +102,7 @@ def accuracy_table(rows: list[dict[str, Any]]) -> str:
         for name, title in VARIANTS.items():
             values = [row[name] for row in mine]
             lines.append((f"{setting}: {title}", spread(values), *_beside(name, mine)))
-    head = ("accuracy, %", "mean", "to PTQ, same epochs", "graph to device")
+    head = ("accuracy, %", "mean", "to rounding afterwards", "training graph to device")
     return markdown(head, lines)
 
 

@@ -135,7 +135,7 @@ def test_cost_table_shows_what_was_measured_so_far(load):
     ratios = {**dict.fromkeys(qat.RATIOS, 1.0), **steps}
     rows = [{"part": "steps", "step_ratios": ratios, "preparation_seconds": [5, 4, 4]}]
     table = qat.cost_table(rows)
-    assert "| step, ours to float | 1.08 |" in table
+    assert "| step, ours to float Keras 3 | 1.08 |" in table
     assert "tfmot | 4.00 s, the first 5.00 s |" in table
     assert "memory" not in table
 
