@@ -9,8 +9,8 @@ Rooms, from the ground up; imports point downward only:
 - firmware, ranges, shapes, rules: what each release loads and runs well.
 - kernels, arena, cost: TFLM's memory; flash, RAM, MACs and time.
 - channels, compaction, shrinking: what a network can lose to become smaller.
-- placement, trunk_counts, screening, space, changes: all candidates that fit, at
-  full speed.
+- placement, trunk_counts, screening, space, space_map, changes: all candidates that
+  fit, at full speed.
 - tracing, calls, layers, graph, fusion: a Keras model as the steps the camera takes.
 - scales, averaging, quantization: int8 rounding, and the ranges that it needs.
 - fixed_point, folding, inference: the camera's integers.

@@ -5,7 +5,7 @@ matplotlib figures without a window, see `keras_omv.charts`.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from keras_omv.architecture import BLOCKS, Levers
 from keras_omv.boards import Board, Budget, as_board
@@ -20,8 +20,8 @@ from keras_omv.charts import (
 )
 from keras_omv.errors import SearchError
 from keras_omv.results import TrialResult
-from keras_omv.screening import cost_of_levers
 from keras_omv.space import ALPHAS, RESOLUTIONS
+from keras_omv.space_map import BOTH, FITS, FLASH, RAM, STOPS, stop_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,23 +39,15 @@ class Search(Protocol):
     def pareto(self, cost: str) -> tuple[TrialResult, ...]: ...
 
 
-class _Verdict(NamedTuple):
-    """How a candidate is drawn, by what stops it."""
-
-    label: str
-    colour: str
-    marker: str
-
-
-_VERDICTS = {
-    (False, False): _Verdict("fits", BLUE, "o"),
-    (True, False): _Verdict("too much flash", ORANGE, "s"),
-    (False, True): _Verdict("too much RAM", PURPLE, "^"),
-    (True, True): _Verdict("too much of both", GREY, "x"),
+_MARKERS = {
+    FITS: (BLUE, "o"),
+    FLASH: (ORANGE, "s"),
+    RAM: (PURPLE, "^"),
+    BOTH: (GREY, "x"),
 }
-"""By whether the flash is over, and whether the RAM is."""
-_Judged = dict[tuple[bool, bool], list[tuple[int, int]]]
-"""Sides and rows of candidates, by the same."""
+"""How a candidate is drawn, by what stops it."""
+_Judged = dict[str, list[tuple[int, int]]]
+"""Sides and rows of candidates, by what stops them."""
 
 
 def plot_pareto(tuner: Search, cost: str = "flash_bytes") -> "Figure":
@@ -156,7 +148,7 @@ def plot_space(
     axes.set(xlabel=label, ylabel="alpha")
     axes.set_xticks(sides[:: max(1, len(sides) // 6)])
     axes.set_yticks(range(len(rows)), [f"{alpha:g}" for alpha in rows])
-    legend_below(axes, columns=len(_VERDICTS))
+    legend_below(axes, columns=len(STOPS))
     return figure
 
 
@@ -164,18 +156,18 @@ def _judge(
     board: Board | Budget, rows: Sequence[float], sides: Sequence[int], **others: Any
 ) -> _Judged:
     """Where candidates lie, a row for each alpha, by what stops them."""
-    points: _Judged = {key: [] for key in _VERDICTS}
+    points: _Judged = {stop: [] for stop in STOPS}
     for row, alpha in enumerate(rows):
         for side in sides:
             levers = Levers(alpha=alpha, resolution=side, **others)
-            points[_what_is_over(board, levers)].append((side, row))
+            points[stop_of(board, levers)].append((side, row))
     return points
 
 
 def _draw_verdicts(axes: "Axes", points: _Judged) -> None:
-    for key, (label, colour, marker) in _VERDICTS.items():
-        xs, ys = [side for side, _ in points[key]], [row for _, row in points[key]]
-        name = f"{label} ({len(xs)})"
+    for stop, (colour, marker) in _MARKERS.items():
+        xs, ys = [side for side, _ in points[stop]], [row for _, row in points[stop]]
+        name = f"{STOPS[stop]} ({len(xs)})"
         axes.scatter(xs, ys, _AREA, colour, marker=marker, label=name)
 
 
@@ -184,11 +176,6 @@ def _sides_label(channels: int, classes: int, head: int | None, depth: int) -> s
         f"resolution in pixels ({'grey' if channels == 1 else 'RGB'}, {classes} "
         f"classes, depth {depth}, last convolution {head or 'as in the paper'})"
     )
-
-
-def _what_is_over(board: Board | Budget, levers: Levers) -> tuple[bool, bool]:
-    verdict = board.fit(cost_of_levers(levers, board=board))
-    return verdict.flash_over_bytes > 0, verdict.ram_over_bytes > 0
 
 
 def _cost_axis(cost: str, largest: float) -> tuple[float, str]:

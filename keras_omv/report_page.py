@@ -24,6 +24,8 @@ from keras_omv.memory_map import memory_map
 from keras_omv.network import Network
 from keras_omv.report import ExportReport, how
 from keras_omv.report_figures import is_exact_release, versions
+from keras_omv.space import ALPHAS
+from keras_omv.space_map import SIDES, SpaceMap, space_map
 from keras_omv.units import format_bytes
 from keras_omv.verify import TFLM
 
@@ -119,9 +121,23 @@ def page(
         pairs=_pairs(accuracy, report.class_names) if accuracy else (),
         mistakes=run.worst_mistakes(WORST_MISTAKES) if run else (),
         map=arena and memory_map(network, arena, limit_bytes=limit_bytes),
+        space=_space(report, board),
+        sides=SIDES,
+        alphas=ALPHAS,
         steps=_steps(report, board),
         how=how(report),
         versions=versions() if made_with is None else made_with,
+    )
+
+
+def _space(report: ExportReport, board: Board | Budget) -> SpaceMap:
+    """Which MobileNetV2s fit the camera, for the same images and classes."""
+    _, height, width, channels = report.input_shape
+    return space_map(
+        board,
+        classes=len(report.class_names),
+        channels=3 if channels == 3 else 1,
+        marked=width if height == width else None,
     )
 
 
