@@ -119,11 +119,12 @@ def pruning_schedule(recipe: Recipe, steps: int) -> PolynomialDecay | None:
     """
     if not recipe.sparsity:
         return None
-    begin, end = 2 * steps, max(2 * steps + 1, recipe.start_epoch * steps)
+    # Before rounding begins; a single epoch is half pruned, half rounded.
+    end = max(1, recipe.start_epoch * steps or steps // 2)
     return PolynomialDecay(
         initial_sparsity=0.0,
         final_sparsity=recipe.sparsity,
-        begin_step=begin,
+        begin_step=min(2 * steps, end // 2),
         end_step=end,
         frequency=max(1, steps // 4),
     )

@@ -163,7 +163,8 @@ def run_violations(network: Network, data: bytes) -> list[Violation]:
 
     >>> from keras_omv import flatbuffer
     >>> from keras_omv.verification import run_violations
-    >>> data = open("camera/model.tflite", "rb").read()
+    >>> import pathlib
+    >>> data = pathlib.Path("camera/model.tflite").read_bytes()
     >>> run_violations(flatbuffer.read(data), data)
     []
     """

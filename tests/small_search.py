@@ -14,6 +14,15 @@ from sklearn.datasets import load_digits
 import keras_omv as omv
 
 BUDGET = omv.Budget(flash_bytes=64 * 1024, ram_bytes=32 * 1024)
+SETTINGS: dict[str, Any] = {
+    "classes": 10,
+    "channels": 1,
+    "alphas": (0.05, 0.2),
+    "resolutions": (16, 20),
+    "head_channels": (64,),
+    "depths": (1, 2),
+    "recipe": omv.Recipe(epochs=3, batch_size=100, flip=False),
+}
 
 
 def digits(count: int = 500) -> tuple[np.ndarray, np.ndarray]:
@@ -25,14 +34,8 @@ def digits(count: int = 500) -> tuple[np.ndarray, np.ndarray]:
 
 def make(folder: str, *, max_trials: int = 3, **options: Any) -> Any:
     """A tuner of networks that train in a second."""
-    settings: dict[str, Any] = {
-        "classes": 10,
-        "channels": 1,
-        "alphas": (0.05, 0.2),
-        "resolutions": (16, 20),
-        "head_channels": (64,),
-        "depths": (1, 2),
-        "recipe": omv.Recipe(epochs=3, batch_size=100, flip=False),
+    settings = {
+        **SETTINGS,
         "max_trials": max_trials,
         "directory": folder,
         "project_name": "digits",

@@ -18,6 +18,19 @@ def models():
     return {"poor": exports.make_model(2, knows=False), "good": exports.make_model(6)}
 
 
+@pytest.fixture(scope="module")
+def several(models, tmp_path_factory):
+    """An export of both."""
+    return exports.make_export(tmp_path_factory.mktemp("several") / "out", models)
+
+
+@pytest.fixture(scope="module")
+def rounded():
+    """A model that was trained with rounding."""
+    qat = omv.QuantizationAwareTraining(start_epoch=1)
+    return exports.make_model(callbacks=[qat])
+
+
 def answers(right, count=100):
     """A run that gets the given images right."""
     labels = np.zeros(count, "int64")
@@ -114,8 +127,8 @@ def test_one_candidate_is_no_choice():
     assert choose([only]) == (only, "")
 
 
-def test_export_ships_the_better_model_and_tells_both(tmp_path, models):
-    report = exports.make_export(tmp_path / "out", models).report
+def test_export_ships_the_better_model_and_tells_both(several):
+    report = several.report
     poor, good = report.candidates
     assert (poor.name, good.name) == ("poor", "good")
     assert good.ships
@@ -161,40 +174,33 @@ def test_no_model_at_all_is_refused(tmp_path, nothing):
         )
 
 
-def test_training_with_rounding_is_compared_with_plain_quantization(tmp_path):
-    qat = omv.QuantizationAwareTraining(start_epoch=1)
-    model = exports.make_model(callbacks=[qat])
-    report = exports.make_export(tmp_path / "out", model).report
+def test_training_with_rounding_is_compared_with_plain_quantization(tmp_path, rounded):
+    report = exports.make_export(tmp_path / "out", rounded).report
     assert [one.quantization for one in report.candidates] == [TRAINED, CALIBRATED]
     trained, calibrated = report.candidates
     assert trained.flash_bytes == calibrated.flash_bytes
     assert report.quantization == (TRAINED if trained.ships else CALIBRATED)
 
 
-def test_another_input_range_than_that_of_the_training_is_refused(tmp_path):
-    qat = omv.QuantizationAwareTraining(start_epoch=1)
-    model = exports.make_model(callbacks=[qat])
+def test_another_input_range_than_that_of_the_training_is_refused(tmp_path, rounded):
     with pytest.raises(ValueError, match=r"\(0.0, 255.0\), with which the model was"):
-        exports.make_export(tmp_path / "out", model, input_range=(0, 1))
+        exports.make_export(tmp_path / "out", rounded, input_range=(0, 1))
     options = {"input_range": (0, 255), "evaluation_data": None}
-    report = exports.make_export(tmp_path / "out", model, **options).report
+    report = exports.make_export(tmp_path / "out", rounded, **options).report
     assert report.input_range == (0, 255)
 
 
 def test_several_candidates_say_that_their_accuracy_is_of_the_images_that_chose(
-    tmp_path, models
+    tmp_path, models, several
 ):
-    several = exports.make_export(tmp_path / "several", models)
     one = exports.make_export(tmp_path / "one", models["good"])
     for made, is_told in ((several, True), (one, False)):
         assert ("same that chose" in made.text("report.json")) == is_told
         assert ("images that chose" in made.text("report.html")) == is_told
 
 
-def test_without_images_to_compare_by_the_trained_ranges_ship(tmp_path):
-    qat = omv.QuantizationAwareTraining(start_epoch=1)
-    model = exports.make_model(callbacks=[qat])
-    report = exports.make_export(tmp_path / "out", model, evaluation_data=None).report
+def test_without_images_to_compare_by_the_trained_ranges_ship(tmp_path, rounded):
+    report = exports.make_export(tmp_path / "out", rounded, evaluation_data=None).report
     (only,) = report.candidates
     assert (only.quantization, only.ships, report.choice) == (TRAINED, True, "")
 

@@ -117,43 +117,6 @@ def test_saved_models_are_exported_from_their_path(tmp_path, suffix):
     assert from_path.sha256 == export(model, tmp_path / "again").sha256
 
 
-KERAS_2 = """
-import os, sys
-os.environ["TF_USE_LEGACY_KERAS"] = "1"
-import numpy as np, tf_keras as keras
-keras.utils.set_random_seed(0)
-model = keras.Sequential([
-    keras.layers.InputLayer((10, 10, 3)),
-    keras.layers.Rescaling(1 / 255),
-    keras.layers.Conv2D(6, 3, use_bias=False),
-    keras.layers.BatchNormalization(),
-    keras.layers.ReLU(6.0),
-    keras.layers.DepthwiseConv2D(3),
-    keras.layers.SeparableConv2D(4, 3, activation="relu"),
-    keras.layers.GlobalAveragePooling2D(),
-    keras.layers.Dense(2, activation="softmax"),
-])
-model.save(sys.argv[1])
-images = np.random.default_rng(0).uniform(0, 255, (8, 10, 10, 3)).astype("float32")
-np.savez(sys.argv[2], images=images, scores=model(images).numpy())
-"""
-
-
-def test_an_h5_file_of_keras_2_gives_the_same_predictions(tmp_path):
-    paths = str(tmp_path / "old.h5"), str(tmp_path / "scores.npz")
-    subprocess.run(
-        [sys.executable, "-c", KERAS_2, *paths], check=True, capture_output=True
-    )
-    from keras_omv.estimation import load_model
-
-    expected = np.load(paths[1])
-    model = load_model(paths[0])
-    scores = model.predict(expected["images"], verbose=0)
-    np.testing.assert_allclose(scores, expected["scores"], atol=1e-6)
-    report = export(paths[0], tmp_path / "camera", evaluation_data=None)
-    assert report.accuracy is None
-
-
 @pytest.mark.parametrize("dtype", ["float16", "float32", "uint8"])
 def test_other_types_than_int8_are_refused_with_the_reason(tmp_path, dtype):
     with pytest.raises(ValueError, match=f"TFLM has int8 kernels.*dtype='{dtype}'"):
@@ -308,7 +271,11 @@ def test_images_come_in_every_form_that_fit_takes(tmp_path):
         (batch for batch in np.split(images, 4)),
     )
     hashes = {
-        export(model, tmp_path / "camera", representative_data=form).sha256
+        export(
+            *(model, tmp_path / "camera"),
+            representative_data=form,
+            evaluation_data=None,
+        ).sha256
         for form in forms
     }
     assert len(hashes) == 1

@@ -69,6 +69,18 @@ def test_teachable_machine_file_of_an_early_keras_computes_the_same(
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+def test_h5_of_keras_2_is_exported_from_its_path(old_models, tmp_path):
+    report = omv.export(
+        old_models / "sequential.h5",
+        tmp_path / "camera",
+        board="openmv-h7-plus",
+        class_names=["a", "b", "c"],
+        representative_data=255 * old_keras.images(),
+    )
+    assert report.accuracy is None
+    assert (tmp_path / "camera" / "model.tflite").exists()
+
+
 def test_h5_of_keras_3_is_loaded_as_it_is(tmp_path):
     model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten()])
     model.save(tmp_path / "new.h5")

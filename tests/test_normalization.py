@@ -1,5 +1,7 @@
 """Batch normalization in training: Keras' numbers from fused kernels."""
 
+import inspect
+
 import keras
 import numpy as np
 import pytest
@@ -133,11 +135,17 @@ class Louder(layers.BatchNormalization):
         return 2 * super().call(inputs, training=training)
 
 
+def renorm_layers():
+    """One with `renorm`, which Keras has since 3.14."""
+    options = inspect.signature(layers.BatchNormalization.__init__).parameters
+    return [layers.BatchNormalization(renorm=True)] if "renorm" in options else []
+
+
 @pytest.mark.parametrize(
     "layer",
     [
         Louder(),
-        layers.BatchNormalization(renorm=True),
+        *renorm_layers(),
         layers.BatchNormalization(synchronized=True),
         layers.BatchNormalization(axis=1),
         layers.BatchNormalization(activity_regularizer="l2"),

@@ -1,6 +1,5 @@
 """TensorFlow's camera against NumPy's, bit for bit, everywhere TensorFlow runs it."""
 
-import doctest
 import json
 
 import hypothesis
@@ -11,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 import keras_omv as omv
-from keras_omv import camera, preprocessing
+from keras_omv import camera
 
 SIDES = st.integers(1, 50)
 SEEDS = st.integers(0, 2**32 - 1)
@@ -217,11 +216,6 @@ def test_an_image_without_a_known_shape_is_refused_with_the_way_out():
     )
     with pytest.raises(ValueError, match=r"shape <unknown>.*tf\.ensure_shape"):
         view.get_concrete_function()
-
-
-def test_the_examples_in_the_docstrings_hold():
-    names = {"omv": omv, "np": np, "tf": tf}
-    assert doctest.testmod(preprocessing, extraglobs=names).failed == 0
 
 
 def model_with_a_view(side):

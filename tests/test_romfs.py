@@ -1,6 +1,5 @@
 """ROMFS images: written, read, and mounted by MicroPython itself."""
 
-import doctest
 import subprocess
 
 import hypothesis
@@ -338,7 +337,3 @@ def test_openmv_ota_reads_our_images_and_we_read_its():
     writer.closedir()
     files = {"z": TREE["z"], "lib/model.tflite": FILES["model.tflite"]}
     assert romfs.read_image(writer.finalize()) == files
-
-
-def test_the_examples_of_the_docstrings_run():
-    assert doctest.testmod(romfs).failed == 0

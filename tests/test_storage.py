@@ -1,7 +1,6 @@
 """ROMFS partitions: what an export puts there, what stays, and what does not fit."""
 
 import dataclasses
-import doctest
 import json
 
 import exports
@@ -230,7 +229,3 @@ def test_openmv_ota_mounts_the_image_of_an_export(folder):
     assert all(entry.data_offset % 32 == 0 for entry in entries.values())
     for path, entry in entries.items():
         assert entry.data == (folder / path).read_bytes()
-
-
-def test_the_examples_of_the_docstrings_run():
-    assert doctest.testmod(storage).failed == 0

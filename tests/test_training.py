@@ -9,7 +9,7 @@ from keras_omv import flatbuffer
 from keras_omv.architecture import network_of_levers
 from keras_omv.cost import cost_of
 from keras_omv.images import load_digits
-from keras_omv.recipe import Recipe, training_batches
+from keras_omv.recipe import Recipe, pruning_schedule, training_batches
 from keras_omv.training import choose_levers
 
 
@@ -78,6 +78,15 @@ def test_without_augmentation_the_images_are_as_they_were():
 def test_a_recipe_trains_something(options):
     with pytest.raises(ValueError, match="at least one epoch"):
         Recipe(**options)
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 4, 24])
+def test_pruning_ends_before_rounding_begins_however_short_the_training(epochs):
+    recipe, steps = Recipe(epochs=epochs, sparsity=0.5), 8
+    schedule = pruning_schedule(recipe, steps)
+    rounding_step = recipe.start_epoch * steps or steps - 1
+    assert 0 <= schedule.begin_step < schedule.end_step <= rounding_step
+    assert float(schedule(rounding_step)[1]) == 0.5
 
 
 def test_sparsity_is_a_share():
