@@ -46,15 +46,11 @@ def order_for_share(
         Numbers of channels that are not gone yet; wherever the list is cut off, the
         convolutions have given up about equal shares.
     """
-    chosen, ranks = [], []
+    chosen = []
     for group in channels.rectified:
         count = min(round(share * len(group)), len(group) - 1)
-        order = group[np.lexsort((importance[group], ~gone[group]))][:count]
-        chosen.append(order)
-        ranks.append((np.arange(count) + 1) / len(group))
-    if not chosen:
-        return np.zeros(0, int)
-    numbers = np.concatenate(chosen)[np.argsort(np.concatenate(ranks), kind="stable")]
+        chosen.append(group[np.lexsort((importance[group], ~gone[group]))][:count])
+    numbers = _side_by_side(*chosen)
     left: np.ndarray = numbers[~gone[numbers]]
     return left
 
@@ -122,14 +118,34 @@ class _Shrinking:
         self._structure_bytes = written_bytes - _constant_bytes(network)
 
     def order(self) -> np.ndarray:
-        removed: list[np.ndarray] = []
+        # Flash first, alone: what goes for it frees RAM too, for each channel of any
+        # convolution some. Together, the early expansions would give more than asked.
+        for_flash = self._remove(only_flash=True)
+        rest = self._remove()
+        return _side_by_side(self._give_back(for_flash), rest)
+
+    def _remove(self, *, only_flash: bool = False) -> np.ndarray:
+        """Takes channels out until the network fits, or until its flash does."""
+        removed = [np.zeros(0, int)]
         while not (fit := self._fit()).fits:
-            chosen = self._cheapest(fit)
+            if only_flash and not fit.flash_over_bytes:
+                break
+            chosen = self._cheapest(self._relief(fit, only_flash=only_flash))
             if not len(chosen):
                 raise BudgetError(self._message(fit))
             self._gone[chosen] = True
             removed.append(chosen)
-        return np.concatenate(removed) if removed else np.zeros(0, int)
+        return np.concatenate(removed)
+
+    def _give_back(self, numbers: np.ndarray) -> np.ndarray:
+        """Puts the last of them back that need not go; returns the others."""
+        least, most = 0, len(numbers)
+        while least < most:
+            kept = (least + most) // 2
+            self._gone[numbers] = np.arange(len(numbers)) < kept
+            least, most = (least, kept) if self._fit().fits else (kept + 1, most)
+        self._gone[numbers] = np.arange(len(numbers)) < least
+        return numbers[:least]
 
     def _fit(self) -> Fit:
         """Whether what is left fits; its file is only written where it may."""
@@ -143,9 +159,8 @@ class _Shrinking:
         self._cost = cost_of(self._cut, flash_bytes=flash_bytes, board=self._board)
         return self._board.fit(self._cost)
 
-    def _cheapest(self, fit: Fit) -> np.ndarray:
+    def _cheapest(self, relief: np.ndarray) -> np.ndarray:
         """The next channels to go, at most a few of each convolution."""
-        relief = self._relief(fit)
         price = np.full(len(relief), np.inf)
         for group in self._channels.rectified:
             left = group[~self._gone[group]]
@@ -163,12 +178,12 @@ class _Shrinking:
         few: np.ndarray = order[: min(enough, max(1, len(order) // 8))]
         return few
 
-    def _relief(self, fit: Fit) -> np.ndarray:
+    def _relief(self, fit: Fit, *, only_flash: bool) -> np.ndarray:
         """Which share of what is short each channel would free."""
         relief = np.zeros(len(self._gone))
         if fit.flash_over_bytes:
             relief += self._flash_bytes() / fit.flash_over_bytes
-        if fit.ram_over_bytes:
+        if fit.ram_over_bytes and not only_flash:
             relief += self._ram_bytes() / fit.ram_over_bytes
         return relief
 
@@ -205,6 +220,15 @@ class _Shrinking:
             f"each convolution's channels left. {' '.join(fit.over)} Next step: a "
             "smaller resolution or alpha, or another camera."
         )
+
+
+def _side_by_side(*lists: np.ndarray) -> np.ndarray:
+    """One list; wherever it is cut off, it has about equal shares of each."""
+    numbers = np.concatenate((np.zeros(0, int), *lists))
+    places = [(np.arange(len(one)) + 1) / len(one) for one in lists if len(one)]
+    order = np.argsort(np.concatenate((np.zeros(0), *places)), kind="stable")
+    mixed: np.ndarray = numbers[order]
+    return mixed
 
 
 def _constant_bytes(network: Network) -> int:

@@ -63,6 +63,21 @@ def pixels(count, shape, seed=0):
     return np.clip(np.rint(images), 0, 255).astype("uint8")
 
 
+class Restore(keras.callbacks.Callback):
+    """Puts the weights of an epoch back at the end, as EarlyStopping does."""
+
+    def __init__(self, epoch):
+        super().__init__()
+        self.epoch = epoch
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == self.epoch:
+            self.weights = self.model.get_weights()
+
+    def on_train_end(self, logs=None):
+        self.model.set_weights(self.weights)
+
+
 def bright_halves(count, size):
     """Grey images `(count, size, size, 1)`, bright on the left, 0, or the right, 1."""
     random = np.random.default_rng(0)

@@ -180,3 +180,13 @@ def test_rivals_of_pruning_are_within_its_limits(load):
         assert cost.flash_bytes <= flash * dense.flash_bytes
         assert ram is None or cost.ram_bytes <= ram * dense.ram_bytes
         assert cost.macs < dense.macs
+
+
+def test_the_readme_has_the_tables_of_quantization_and_pruning(load):
+    qat, pruning = load("qat"), load("pruning")
+    readme = (FOLDER.parent / "README.md").read_text()
+    results = json.loads(qat.PATH.read_text())
+    assert qat.table(results).split("\n\n")[0] in readme
+    assert qat.table(results).split("\n\n")[1] in readme
+    rows = json.loads((pruning.RESULTS / "pruning.json").read_text())["rows"]
+    assert pruning.table(rows) in readme

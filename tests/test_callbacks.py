@@ -73,21 +73,6 @@ class Spy(keras.callbacks.Callback):
         self.seen.append(self.look(self.model))
 
 
-class Restore(keras.callbacks.Callback):
-    """Puts the weights of an epoch back at the end, as EarlyStopping does."""
-
-    def __init__(self, epoch):
-        super().__init__()
-        self.epoch = epoch
-
-    def on_epoch_end(self, epoch, logs=None):
-        if epoch == self.epoch:
-            self.weights = self.model.get_weights()
-
-    def on_train_end(self, logs=None):
-        self.model.set_weights(self.weights)
-
-
 def plain(model, images):
     return np.asarray(type(model).call(model, images, training=False))
 
@@ -208,7 +193,7 @@ def test_ranges_stand_still_in_the_last_epochs():
 def test_restored_weights_are_exported_with_the_ranges_of_their_epoch():
     model = make_model()
     spy = Spy(lambda m: trained.in_training(m).get_ranges())
-    callbacks = [omv.QuantizationAwareTraining(start_epoch=1), spy, Restore(2)]
+    callbacks = [omv.QuantizationAwareTraining(start_epoch=1), spy, models.Restore(2)]
     fit(model, callbacks, epochs=5)
     assert spy.seen[2] != spy.seen[4]
     assert trained.trained_view(model).get_ranges() == spy.seen[2]
@@ -217,7 +202,7 @@ def test_restored_weights_are_exported_with_the_ranges_of_their_epoch():
 def test_weights_restored_from_before_the_rounding_get_the_first_ranges(caplog):
     model = make_model()
     spy = Spy(lambda m: trained.in_training(m).get_ranges())
-    callbacks = [omv.QuantizationAwareTraining(start_epoch=2), spy, Restore(0)]
+    callbacks = [omv.QuantizationAwareTraining(start_epoch=2), spy, models.Restore(0)]
     fit(model, callbacks)
     assert trained.trained_view(model).get_ranges() == spy.seen[2]
     assert "before fake quantization began" in caplog.text

@@ -334,21 +334,6 @@ def test_magnitude_pruning_is_fine_where_an_npu_compresses_weights():
     fit(make_model(), [omv.BudgetMonitor("openmv-ae3"), omv.Pruning(schedule(0.5))])
 
 
-class Restore(keras.callbacks.Callback):
-    """Puts the weights of an epoch back at the end, as EarlyStopping does."""
-
-    def __init__(self, epoch):
-        super().__init__()
-        self.epoch = epoch
-
-    def on_epoch_end(self, epoch, logs=None):
-        if epoch == self.epoch:
-            self.weights = self.model.get_weights()
-
-    def on_train_end(self, logs=None):
-        self.model.set_weights(self.weights)
-
-
 def pruned_fit(folder, *between, board=BOARD, pruning=None, **options):
     """A fit with an export, whose channels are all gone in its third epoch."""
     export = export_to(folder, board)
@@ -378,7 +363,7 @@ def test_weights_from_before_pruning_ended_are_exported_with_a_warning(tmp_path)
 
 def test_the_epoch_that_the_warning_names_is_the_first_without_one(tmp_path):
     for epoch in (2, 5):
-        pruned_fit(tmp_path / "camera", Restore(epoch))
+        pruned_fit(tmp_path / "camera", models.Restore(epoch))
         assert widths_of_file(tmp_path / "camera") == [12, 20]
 
 
@@ -391,7 +376,7 @@ def test_restored_weights_that_do_not_fit_are_refused_behind_the_warning(tmp_pat
     ):
         pruned_fit(
             tmp_path / "camera",
-            Restore(0),
+            models.Restore(0),
             board=budget,
             pruning=omv.ChannelPruning(budget, schedule=schedule(0.5)),
         )
@@ -417,11 +402,13 @@ def test_a_fit_that_ends_before_its_schedule_is_told(tmp_path):
 def test_fewer_zeros_than_planned_are_exported_with_a_warning(tmp_path):
     pruning = omv.Pruning(schedule(0.75))
     with restored(r"Expected 75\.0% of zeros", done_epoch=3):
-        pruned_fit(tmp_path / "camera", Restore(1), pruning=pruning, board=omv.Budget())
+        pruned_fit(
+            tmp_path / "camera", models.Restore(1), pruning=pruning, board=omv.Budget()
+        )
 
 
 @pytest.mark.parametrize("pruning", [omv.ChannelPruning, omv.Pruning])
 def test_restored_weights_that_are_pruned_at_the_end_alone_are_told(pruning):
-    callbacks = [Restore(0), pruning(schedule=schedule(0.5))]
+    callbacks = [models.Restore(0), pruning(schedule=schedule(0.5))]
     with pytest.warns(UserWarning, match=rf"that {pruning.__name__} has pruned"):
         fit(make_model(), callbacks)

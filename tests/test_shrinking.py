@@ -119,6 +119,17 @@ def test_fewer_channels_go_than_with_equal_shares():
     assert len(order) < len(equal)
 
 
+@pytest.mark.parametrize(("flash", "ram"), [(0.6, 0.75), (0.4, 0.6), (0.6, 0.6)])
+def test_no_more_goes_than_flash_and_ram_ask_for(flash, ram):
+    budget = omv.Budget(
+        flash_bytes=int(flash * DENSE.flash_bytes), ram_bytes=int(ram * DENSE.ram_bytes)
+    )
+    order = order_for_budget(NETWORK, CHANNELS, importance(), nothing_gone(), budget)
+    cost = cost_without(NETWORK, CHANNELS, removed(order))
+    assert cost.ram_bytes / DENSE.ram_bytes == pytest.approx(ram, abs=0.02)
+    assert cost.flash_bytes / DENSE.flash_bytes == pytest.approx(flash, abs=0.02)
+
+
 def test_a_real_camera_is_a_target():
     levers = Levers(alpha=0.35, resolution=96, classes=5)
     network = network_of_levers(levers)
