@@ -212,6 +212,7 @@ class OpenMVExport(keras.callbacks.Callback):
             dtype=self.dtype,
             on_exceed=self.on_exceed,
             stock_models=self.stock_models,
+            script=self.script,
         )
         class_labels(self.class_names)
         check_classes(build_graph(self.model), self.class_names)
@@ -223,8 +224,9 @@ class OpenMVExport(keras.callbacks.Callback):
         self._begun = True
         board = as_board(self.board)
         if self.on_exceed == "raise":
-            cost = _planned_cost(self.model, board)
-            board.check(cost or estimate(self.model, board=board))
+            with silent(self._is_quiet):
+                cost = _planned_cost(self.model, board)
+                board.check(cost or estimate(self.model, board=board))
         has_ranges = trained.in_training(self.model) is not None
         if self.representative_data is None and not has_ranges:
             raise ExportError(
@@ -247,8 +249,7 @@ class OpenMVExport(keras.callbacks.Callback):
             )
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        is_quiet = (self.params or {}).get("verbose") == 0
-        with silent(is_quiet):
+        with silent(self._is_quiet):
             self.report = export(
                 self.model,
                 self.directory,
@@ -263,6 +264,10 @@ class OpenMVExport(keras.callbacks.Callback):
                 script=self.script,
                 seed=self.seed,
             )
+
+    @property
+    def _is_quiet(self) -> bool:
+        return (self.params or {}).get("verbose") == 0
 
 
 def _planned_cost(model: Any, board: Board | Budget) -> Cost | None:

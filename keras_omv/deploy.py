@@ -4,6 +4,7 @@ Its script, main.py, comes from `keras_omv.scripts`. This module imports no Tens
 """
 
 import hashlib
+import itertools
 import json
 import logging
 import os
@@ -23,7 +24,7 @@ MODEL_FILE = "model.tflite"
 DESKTOP_MODEL_FILE = "model_desktop.tflite"
 LABELS_FILE = "labels.txt"
 SCRIPT_FILE = "main.py"
-OLD_SCRIPT_FILE = "main_before.py"
+_OLD_SCRIPT_FILE = "main_before{}.py"
 """A main.py that was edited, once another export has written its own."""
 REPORT_FILE = "report.json"
 REPORT_PAGE_FILE = "report.html"
@@ -184,12 +185,20 @@ def is_edited(hashes: Mapping[str, str], script: bytes) -> bool:
 
 
 def _edited_script(path: pathlib.Path) -> dict[str, bytes]:
-    """Return the main.py that is to be kept, by its new name."""
+    """Return the main.py that is to be kept, by its new name, a free one."""
     script, hashes = path / SCRIPT_FILE, _report(path).get("files")
     if not script.is_file() or not isinstance(hashes, dict):
         return {}
     content = script.read_bytes()
-    return {OLD_SCRIPT_FILE: content} if is_edited(hashes, content) else {}
+    if not is_edited(hashes, content):
+        return {}
+    names = itertools.chain([""], (f"_{number}" for number in itertools.count(2)))
+    files = (_OLD_SCRIPT_FILE.format(name) for name in names)
+    return {next(one for one in files if _is_free(path / one, content)): content}
+
+
+def _is_free(path: pathlib.Path, content: bytes) -> bool:
+    return not path.exists() or path.read_bytes() == content
 
 
 def _is_ours(path: pathlib.Path) -> bool:

@@ -47,7 +47,7 @@ class MountedDrive:
         """How files were compared, for people."""
         if _FORGETS:
             return f"read back from {self.label}"
-        return f"written to {self.label}, and read back through this system's cache"
+        return f"read back from {self.label}, through this system's cache"
 
     def room(self) -> tuple[int, int]:
         try:

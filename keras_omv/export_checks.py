@@ -8,6 +8,7 @@ from keras_omv.deploy import camera_script
 from keras_omv.errors import DatasetError
 from keras_omv.fusion import build_graph
 from keras_omv.graph import Graph
+from keras_omv.script_options import ScriptOptions
 from keras_omv.storage import StockModels, check_stock_models
 
 
@@ -33,6 +34,7 @@ def check_options(
     dtype: str,
     on_exceed: str,
     stock_models: StockModels = None,
+    script: ScriptOptions | None = None,
 ) -> None:
     """Checks what can be told from an export's options alone.
 
@@ -51,7 +53,12 @@ def check_options(
             "Invalid value received for argument `on_exceed`. Expected 'raise' or "
             f"'warn'. Received: on_exceed={on_exceed!r}"
         )
-    camera_script(firmware=firmware_of(board))
+    if not isinstance(script, ScriptOptions | None):
+        raise ValueError(
+            "Invalid value received for argument `script`. Expected "
+            f"omv.ScriptOptions(...). Received: script={script!r}"
+        )
+    camera_script(firmware=firmware_of(board), options=script)
     check_stock_models(board, stock_models)
 
 

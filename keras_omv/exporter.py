@@ -135,7 +135,13 @@ def export(
     ```
     """
     board = as_board(board)
-    check_options(board, dtype=dtype, on_exceed=on_exceed, stock_models=stock_models)
+    check_options(
+        board,
+        dtype=dtype,
+        on_exceed=on_exceed,
+        stock_models=stock_models,
+        script=script,
+    )
     check_destination(directory)
     class_names = tuple(class_names)
     class_labels(class_names)

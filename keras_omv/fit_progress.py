@@ -23,6 +23,10 @@ class FitProgress(keras.callbacks.Callback):
     Example:
 
     ```python
+    from rich.console import Console
+
+    from keras_omv.fit_progress import FitProgress
+
     with FitProgress(Console(), start_epoch=18) as progress:
         model.fit(images, labels, epochs=24, verbose=0, callbacks=[progress])
     ```

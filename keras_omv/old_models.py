@@ -52,6 +52,8 @@ def load(path: str | os.PathLike[str]) -> Any:
     Example:
 
     ```python
+    from keras_omv.old_models import load
+
     model = load("old.tflite")
     model.summary()
     ```

@@ -2,7 +2,8 @@
 
 Weights that are put back at the end of a fit, by EarlyStopping or from a
 ModelCheckpoint, may be of an epoch before pruning ended, or the fit ended before its
-schedule did: then a larger or denser network ships than was asked for.
+schedule did: then a larger or denser network ships than was asked for. Of a model that
+was loaded from a file nothing is known: it is another one than that of the fit.
 """
 
 import dataclasses
@@ -106,9 +107,10 @@ def _sizes(cost: Cost) -> str:
 def _advice(done_epoch: int | None) -> str:
     if done_epoch is None:
         return (
-            "The fit ended before pruning did. Next step: train for more epochs, or "
-            "end the schedule earlier; where EarlyStopping stopped the fit, give it a "
-            "start_from_epoch behind the schedule's end."
+            "Pruning had not ended by then. Next step: export once it has; where the "
+            "fit is over, train for more epochs or end the schedule earlier; where "
+            "EarlyStopping stopped it, give that a start_from_epoch behind the "
+            "schedule's end."
         )
     return (
         "They are of an epoch before pruning ended (restored by EarlyStopping or from "

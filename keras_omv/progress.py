@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, TextIO, TypeVar
 
 from rich.console import Console
+from rich.file_proxy import FileProxy
 from rich.progress import (
     BarColumn,
     Progress,
@@ -36,10 +37,12 @@ class _State:
 
     Attributes:
         is_silent: Whether no bar is wanted.
+        silences: How many `silent` are open, in all threads.
         bars: Those that are shown, all together: two sets would overwrite each other.
     """
 
     is_silent: bool = False
+    silences: int = 0
     bars: Progress | None = None
 
 
@@ -97,7 +100,8 @@ class Bar:
 def show_progress(shown: bool = True) -> None:
     """Switches the progress bars of keras_omv on or off; they are on at first.
 
-    They appear on stderr while something takes long, and only on a terminal.
+    They appear on stderr while something takes long, and only on a terminal; notebooks
+    show none.
 
     Args:
         shown: Whether bars are wanted. Defaults to `True`.
@@ -117,11 +121,11 @@ def silent(when: bool = True) -> Iterator[None]:
     Args:
         when: Whether that is so. Defaults to `True`.
     """
-    before, _STATE.is_silent = _STATE.is_silent, _STATE.is_silent or when
+    _STATE.silences += when
     try:
         yield
     finally:
-        _STATE.is_silent = before
+        _STATE.silences -= when
 
 
 @contextlib.contextmanager
@@ -141,6 +145,8 @@ def working(title: str, *, file: TextIO | None = None) -> Iterator[Bar]:
     Example:
 
     ```python
+    from keras_omv.progress import working
+
     with working("Reading images") as progress:
         for done, path in enumerate(paths):
             progress(done, len(paths))
@@ -169,19 +175,21 @@ def print_line(text: str, console: Console) -> None:
 @contextlib.contextmanager
 def _shown(file: TextIO | None) -> Iterator[Progress | None]:
     """The bars on the screen: those that are there, or new ones."""
-    if _STATE.bars is not None or _STATE.is_silent:
+    if _STATE.bars is not None or _STATE.is_silent or _STATE.silences:
         yield _STATE.bars
         return
-    console = Console(file=file, stderr=file is None)
-    if not _is_watched(console):
+    # That of this moment: later sys.stderr may be one that captures.
+    stream = sys.stderr if file is None else file
+    if not _is_watched(stream):
         yield None
         return
-    _STATE.bars = bars = _bars(console)
+    _STATE.bars = bars = _bars(Console(file=stream))
     delay = threading.Timer(DELAY_SECONDS, bars.start)
     delay.daemon = True
     delay.start()
     try:
-        yield bars
+        with _above(bars, "stdout"), _above(bars, "stderr", when=file is None):
+            yield bars
     finally:
         _STATE.bars = None
         delay.cancel()
@@ -189,9 +197,9 @@ def _shown(file: TextIO | None) -> Iterator[Progress | None]:
         bars.stop()
 
 
-def _is_watched(console: Console) -> bool:
+def _is_watched(stream: TextIO) -> bool:
     # Rich takes a pipe for a terminal where the environment has FORCE_COLOR.
-    is_terminal = console.is_interactive and console.file.isatty()
+    is_terminal = _is_terminal(stream) and Console(file=stream).is_interactive
     return is_terminal and not os.environ.get("CI")
 
 
@@ -203,11 +211,57 @@ def _bars(console: Console) -> Progress:
         console=console,
         transient=True,
         speed_estimate_period=_SPEED_SECONDS,
-        # What others print goes above the bars, but never from a pipe to stderr.
-        redirect_stdout=_is_terminal(sys.stdout),
-        redirect_stderr=console.stderr,
+        # Rich would swap the streams as the bars appear, in the timer's thread, and
+        # put back what another thread or a `with` of the caller has taken away since.
+        redirect_stdout=False,
+        redirect_stderr=False,
     )
 
 
-def _is_terminal(file: Any) -> bool:
-    return file is not None and not file.closed and file.isatty()
+class _AboveBars:
+    """A stream whose lines go above the bars while they are shown.
+
+    Without them it is the stream itself, however long somebody keeps it.
+    """
+
+    def __init__(self, bars: Progress, stream: TextIO) -> None:
+        self.rich_proxied_file = stream  # Rich asks by this name what is below.
+        self._bars = bars
+        self._lines = FileProxy(bars.console, stream)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.rich_proxied_file, name)
+
+    def write(self, text: str) -> int:
+        is_shown = self._bars.live.is_started
+        (self._lines if is_shown else self.rich_proxied_file).write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        self._lines.flush()
+        self.rich_proxied_file.flush()
+
+
+@contextlib.contextmanager
+def _above(bars: Progress, name: str, *, when: bool = True) -> Iterator[None]:
+    """Lets what others print to `sys.<name>` go above the bars."""
+    stream = getattr(sys, name)
+    # Never from a pipe to the terminal.
+    if not when or not _is_terminal(stream):
+        yield
+        return
+    above = _AboveBars(bars, stream)
+    setattr(sys, name, above)
+    try:
+        yield
+    finally:
+        # Another one may have been set since, and not been taken back yet.
+        if getattr(sys, name) is above:
+            setattr(sys, name, stream)
+        above.flush()
+
+
+def _is_terminal(stream: Any) -> bool:
+    # A stream that somebody made may have `write` and `flush` alone.
+    isatty = getattr(stream, "isatty", None)
+    return bool(isatty and not getattr(stream, "closed", False) and isatty())

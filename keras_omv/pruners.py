@@ -80,7 +80,7 @@ class Pruning(ScheduledCallback):
         self._planned = PlannedZeros(self._kernels, final)
         planned.begin(self.model, self._planned)
         self._channels_gone = 0
-        self._has_warned = False
+        self._has_pruned = self._has_warned = False
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         super().on_epoch_begin(epoch, logs)
@@ -102,6 +102,7 @@ class Pruning(ScheduledCallback):
     def prune(self, sparsity: float) -> None:
         channels = channel_masks.in_training(self.model)
         self._channels_gone = _count_gone(channels)
+        self._has_pruned = True
         self._masks.assign(_mask(k, sparsity, channels) for k in self._kernels)
         self._masks.apply()
         if self._planned.done_epoch is None and sparsity >= self._planned.share:
@@ -109,7 +110,7 @@ class Pruning(ScheduledCallback):
 
     def apply(self) -> None:
         channels = channel_masks.in_training(self.model)
-        if _count_gone(channels) != self._channels_gone:
+        if self._has_pruned and _count_gone(channels) != self._channels_gone:
             # The share is of what is left, and less is left now.
             self.prune(self._sparsity)
         self._masks.apply()

@@ -94,6 +94,8 @@ def check_folder(
     Example:
 
     ```python
+    from keras_omv.report_check import check_folder
+
     for difference in check_folder(pathlib.Path("camera")):
         print(difference)
     ```
@@ -107,7 +109,7 @@ def check_folder(
     missing = [name for name in needed if name not in found]
     differences = [f"{name} is missing" for name in missing]
     if report is None:
-        return (*differences, f"{REPORT_FILE} is no report of keras_omv")
+        return (*differences, _not_ours(found.get(REPORT_FILE, b"")))
     differences += _signature_differences(report, found[REPORT_FILE])
     differences += _hash_differences(report, found)
     if not missing:
@@ -142,6 +144,13 @@ def _parse(data: bytes) -> dict[str, Any] | None:
         return None
     is_ours = isinstance(report, dict) and report.get("format") == REPORT_FORMAT
     return report if is_ours else None
+
+
+def _not_ours(data: bytes) -> str:
+    of_any_version = f'"format": "{REPORT_FORMAT.partition("/")[0]}/'.encode()
+    if of_any_version in data and REPORT_FORMAT.encode() not in data:
+        return f"{REPORT_FILE} is of another version of keras_omv: export again"
+    return f"{REPORT_FILE} is no report of keras_omv"
 
 
 def _refuse(constant: str) -> None:

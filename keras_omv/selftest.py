@@ -56,6 +56,8 @@ def make_selftest(
     Example:
 
     ```python
+    from keras_omv.selftest import make_selftest
+
     found = make_selftest(model, board="openmv-h7", firmware="5.0")
     pathlib.Path("selftest.py").write_text(found.script)
     pathlib.Path("selftest.bin").write_bytes(found.data)

@@ -6,6 +6,7 @@ has left, for the most of what is short: the early expansions hold the peak of t
 RAM, the last convolution holds much of the flash. This module imports no TensorFlow.
 """
 
+import dataclasses
 import math
 
 import numpy as np
@@ -28,6 +29,7 @@ _STEP_SHARE = 1 / 32
 # A scale and a bias for each output (flatbuffer), a multiplier and a shift (arena).
 _FLASH_BYTES_PER_OUTPUT = 8
 _RAM_BYTES_PER_OUTPUT = 8
+_KIB = 1024
 
 
 def order_for_share(
@@ -184,8 +186,17 @@ class _Shrinking:
         if fit.flash_over_bytes:
             relief += self._flash_bytes() / fit.flash_over_bytes
         if fit.ram_over_bytes and not only_flash:
-            relief += self._ram_bytes() / fit.ram_over_bytes
+            file_bytes = self._share_of_file_in_ram(fit) * self._flash_bytes()
+            relief += (self._ram_bytes() + file_bytes) / fit.ram_over_bytes
         return relief
+
+    def _share_of_file_in_ram(self, fit: Fit) -> float:
+        """How much of each byte of the file is missing beside the arena: 0 or 1."""
+        smaller = dataclasses.replace(
+            self._cost, flash_bytes=self._cost.flash_bytes - _KIB
+        )
+        freed = fit.ram_over_bytes - self._board.fit(smaller).ram_over_bytes
+        return min(max(freed / _KIB, 0.0), 1.0)
 
     def _flash_bytes(self) -> np.ndarray:
         freed = np.zeros(len(self._gone))

@@ -25,12 +25,14 @@ def quiet_tensorflow(title: str = "Loading TensorFlow") -> Iterator[None]:
         title: What the progress bar says, which still gets through.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    sys.stderr.flush()
+    if sys.stderr is not None:
+        sys.stderr.flush()
+    encoding = getattr(sys.stderr, "encoding", None)
     stderr = os.dup(2)
     null = os.open(os.devnull, os.O_WRONLY)
     try:
         with (
-            open(stderr, "w", encoding=sys.stderr.encoding, closefd=False) as file,
+            open(stderr, "w", encoding=encoding, closefd=False) as file,
             working(title, file=file),
         ):
             os.dup2(null, 2)

@@ -41,6 +41,8 @@ class QuantizedView:
     Example:
 
     ```python
+    from keras_omv.view import QuantizedView
+
     view = QuantizedView(model, input_range=(0, 255))
     view.calibrate([images])
     scores = view(images)

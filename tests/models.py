@@ -63,6 +63,18 @@ def pixels(count, shape, seed=0):
     return np.clip(np.rint(images), 0, 255).astype("uint8")
 
 
+class Spy(keras.callbacks.Callback):
+    """Notes at the end of each epoch what `look(model)` gives."""
+
+    def __init__(self, look):
+        super().__init__()
+        self.look = look
+        self.seen = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.seen.append(self.look(self.model))
+
+
 class Restore(keras.callbacks.Callback):
     """Puts the weights of an epoch back at the end, as EarlyStopping does."""
 

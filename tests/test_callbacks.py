@@ -61,18 +61,6 @@ def fit(model, callbacks, *, epochs=EPOCHS, data=None, **options):
     )
 
 
-class Spy(keras.callbacks.Callback):
-    """Notes at the end of each epoch what `look(model)` gives."""
-
-    def __init__(self, look):
-        super().__init__()
-        self.look = look
-        self.seen = []
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.seen.append(self.look(self.model))
-
-
 def plain(model, images):
     return np.asarray(type(model).call(model, images, training=False))
 
@@ -127,7 +115,7 @@ def test_every_callback_serves_copies_two_fits_save_load_and_export(make, tmp_pa
 def test_rounding_is_on_from_start_epoch_in_every_way_to_run(options):
     images, _ = make_data()
     model = make_model(**options)
-    spy = Spy(lambda m: np.abs(np.asarray(m(images)) - plain(m, images)).max())
+    spy = models.Spy(lambda m: np.abs(np.asarray(m(images)) - plain(m, images)).max())
     history = fit(model, [omv.QuantizationAwareTraining(start_epoch=2), spy])
     assert spy.seen[:2] == [0.0, 0.0]
     assert min(spy.seen[2:]) > 0.0
@@ -159,7 +147,7 @@ def test_the_model_is_plain_again_after_fit(tmp_path):
 def test_the_optimizer_counts_on_through_the_switch():
     model = make_model()
     optimizer = model.optimizer
-    steps = Spy(lambda m: int(m.optimizer.iterations))
+    steps = models.Spy(lambda m: int(m.optimizer.iterations))
     fit(model, [omv.QuantizationAwareTraining(start_epoch=2), steps])
     assert model.optimizer is optimizer
     assert steps.seen == [3, 6, 9, 12]
@@ -183,7 +171,7 @@ def test_trained_ranges_reach_the_file():
 
 def test_ranges_stand_still_in_the_last_epochs():
     model = make_model()
-    spy = Spy(lambda m: trained.in_training(m).get_ranges())
+    spy = models.Spy(lambda m: trained.in_training(m).get_ranges())
     callback = omv.QuantizationAwareTraining(start_epoch=0, freeze_epochs=2)
     fit(model, [callback, spy], epochs=5)
     assert spy.seen[1] != spy.seen[2]
@@ -192,7 +180,7 @@ def test_ranges_stand_still_in_the_last_epochs():
 
 def test_restored_weights_are_exported_with_the_ranges_of_their_epoch():
     model = make_model()
-    spy = Spy(lambda m: trained.in_training(m).get_ranges())
+    spy = models.Spy(lambda m: trained.in_training(m).get_ranges())
     callbacks = [omv.QuantizationAwareTraining(start_epoch=1), spy, models.Restore(2)]
     fit(model, callbacks, epochs=5)
     assert spy.seen[2] != spy.seen[4]
@@ -201,7 +189,7 @@ def test_restored_weights_are_exported_with_the_ranges_of_their_epoch():
 
 def test_weights_restored_from_before_the_rounding_get_the_first_ranges(caplog):
     model = make_model()
-    spy = Spy(lambda m: trained.in_training(m).get_ranges())
+    spy = models.Spy(lambda m: trained.in_training(m).get_ranges())
     callbacks = [omv.QuantizationAwareTraining(start_epoch=2), spy, models.Restore(0)]
     fit(model, callbacks)
     assert trained.trained_view(model).get_ranges() == spy.seen[2]
@@ -223,7 +211,7 @@ def test_a_fit_without_rounding_makes_trained_ranges_stale(tmp_path):
 def test_other_callbacks_keep_working(tmp_path):
     images, _ = make_data()
     model = make_model()
-    rates = Spy(lambda m: float(m.optimizer.learning_rate))
+    rates = models.Spy(lambda m: float(m.optimizer.learning_rate))
     stopping = keras.callbacks.EarlyStopping(
         monitor="val_loss",
         patience=1,
@@ -274,7 +262,7 @@ def test_an_interrupted_fit_does_not_leave_the_next_one_rounding():
     with pytest.raises(omv.ExportError, match="Add one"):
         fit(model, [export])
     np.testing.assert_array_equal(np.asarray(model(images)), plain(model, images))
-    spy = Spy(lambda m: np.abs(np.asarray(m(images)) - plain(m, images)).max())
+    spy = models.Spy(lambda m: np.abs(np.asarray(m(images)) - plain(m, images)).max())
     fit(model, [omv.QuantizationAwareTraining(start_epoch=1), spy], epochs=2)
     assert spy.seen[0] == 0.0 < spy.seen[1]
 
@@ -475,7 +463,7 @@ def test_export_refuses_before_training_what_cannot_work(tmp_path):
         error, match, *, model=None, directory=tmp_path / "camera", extra=(), **options
     ):
         options = {"board": BOARD, "class_names": NAMES, **options}
-        epochs = Spy(lambda m: 1)
+        epochs = models.Spy(lambda m: 1)
         with pytest.raises(error, match=match):
             fit(
                 model or make_model(),

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import warnings
 
 import keras
 import models
@@ -330,6 +331,22 @@ def test_magnitude_pruning_says_once_that_it_saves_nothing_here(monitor_first):
     assert len(warned) == 1
 
 
+def test_a_second_fit_prunes_no_weights_before_its_schedule_says_so():
+    model = make_model()
+    fit(model, [omv.ChannelPruning(0.5, schedule=schedule(0.5))])
+    kernels = [layer.kernel for layer in model.layers if hasattr(layer, "kernel")]
+    before = [np.asarray(kernel) == 0 for kernel in kernels]
+    later = omv.PolynomialDecay(
+        initial_sparsity=0.0, final_sparsity=0.3, begin_step=1000, end_step=2000
+    )
+    with warnings.catch_warnings():
+        # That pruning has not ended is no news.
+        warnings.simplefilter("ignore", UserWarning)
+        fit(model, [omv.ChannelPruning(0.5), omv.Pruning(later)], epochs=2)
+    for kernel, was_zero in zip(kernels, before, strict=True):
+        np.testing.assert_array_equal(np.asarray(kernel) == 0, was_zero)
+
+
 def test_magnitude_pruning_is_fine_where_an_npu_compresses_weights():
     fit(make_model(), [omv.BudgetMonitor("openmv-ae3"), omv.Pruning(schedule(0.5))])
 
@@ -383,7 +400,7 @@ def test_restored_weights_that_do_not_fit_are_refused_behind_the_warning(tmp_pat
     assert not (tmp_path / "camera").exists()
 
 
-def test_a_budget_that_needs_fewer_channels_in_the_end_is_no_reason_to_warn(tmp_path):
+def test_what_a_budget_asks_for_is_gone_in_the_end_without_a_warning(tmp_path):
     dense = omv.estimate(make_model())
     budget = omv.Budget(flash_bytes=int(0.85 * dense.flash_bytes))
     pruning = omv.ChannelPruning(budget, schedule=schedule(0.5))
@@ -395,7 +412,7 @@ def test_a_budget_that_needs_fewer_channels_in_the_end_is_no_reason_to_warn(tmp_
 
 def test_a_fit_that_ends_before_its_schedule_is_told(tmp_path):
     pruning = omv.ChannelPruning(0.5, schedule=schedule(0.5, end_step=100))
-    with pytest.warns(UserWarning, match=r"(?s)32 of 64.*The fit ended before"):
+    with pytest.warns(UserWarning, match=r"(?s)32 of 64.*Pruning had not ended"):
         pruned_fit(tmp_path / "camera", pruning=pruning)
 
 

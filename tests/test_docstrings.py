@@ -107,7 +107,7 @@ def test_every_session_prints_what_is_written(name, folder, monkeypatch):
 def test_every_block_runs(name, language, block, folder, monkeypatch):
     monkeypatch.chdir(folder)
     assert language == "python", "a block that no test runs"
-    names = vars(importlib.import_module(name)) | names_of_users(folder)
+    names = names_of_users(folder)
     if name == "keras_omv.selftest":
         names["model"] = pathlib.Path("camera/model.tflite").read_bytes()
     documented.run(block, names, QUICKER)
@@ -118,5 +118,20 @@ def test_nothing_is_made_quicker_that_no_example_has():
     assert not [long for long in QUICKER if long not in text]
 
 
+class Undocumented(keras.callbacks.Callback):
+    pass
+
+
+def own_docstring(value):
+    """What is written for it, not what it inherits or what dataclasses make up."""
+    [node] = ast.parse(inspect.getsource(value)).body
+    return ast.get_docstring(node)
+
+
 def test_every_public_name_is_documented():
-    assert not [n for n in omv.__all__ if not inspect.getdoc(getattr(omv, n))]
+    assert not [n for n in omv.__all__ if not own_docstring(getattr(omv, n))]
+
+
+def test_no_docstring_is_taken_from_elsewhere():
+    assert inspect.getdoc(Undocumented)
+    assert own_docstring(Undocumented) is None

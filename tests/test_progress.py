@@ -28,6 +28,51 @@ with working("Outer work") as outer:
 print("after")
 """
 PRINTED = ["before", "step 0", "step 1", "step 2", "after"]
+LATER = "from keras_omv import progress; progress.DELAY_SECONDS = 0.2\n"
+CAPTURE = """
+import contextlib, io, sys, time
+kept, work, capture = io.StringIO(), contextlib.ExitStack(), contextlib.ExitStack()
+
+def open_work():
+    work.enter_context(progress.working("Work"))
+
+def open_capture():
+    for stream in sys.argv[1:]:
+        capture.enter_context(getattr(contextlib, f"redirect_{{stream}}")(kept))
+
+def say(text):
+    print(text, "of stdout")
+    print(text, "of stderr", file=sys.stderr)
+
+{}
+say("during")
+time.sleep(0.6)
+say("still")
+{}
+say("after")
+say("at last")
+print(kept.getvalue().splitlines())
+"""
+OPENED = ("open_work(); open_capture()", "open_capture(); open_work()")
+BOTH = ("stdout", "stderr")
+CLOSED = ("work.close(); capture.close()", "capture.close(); work.close()")
+TEE = """
+import sys
+
+class Tee:
+    def __init__(self, file):
+        self.file = file
+
+    def write(self, text):
+        self.file.write(text)
+
+    def flush(self):
+        self.file.flush()
+
+if "stdout" in sys.argv: sys.stdout = Tee(sys.stdout)
+if "stderr" in sys.argv: sys.stderr = Tee(sys.stderr)
+if "none" in sys.argv: sys.stderr = None
+"""
 COMMAND = "import sys; from keras_omv.cli import main; main(sys.argv[1:])"
 FIT = """
 import sys
@@ -129,6 +174,82 @@ def test_bars_are_gone_before_an_error_is_shown():
     assert "Work" in ran.shown
     assert ran.screen[0].startswith("Traceback")
     assert ran.screen[-1] == "ValueError: of the work"
+
+
+@pytest.mark.parametrize("streams", [["stdout"], ["stderr"], ["stdout", "stderr"]])
+@pytest.mark.parametrize("opened", OPENED)
+@pytest.mark.parametrize("closed", CLOSED)
+def test_nothing_is_lost_where_prints_are_captured_as_bars_appear(
+    opened, closed, streams
+):
+    ran = run_on_terminal(python(LATER + CAPTURE.format(opened, closed), *streams))
+    said = [f"{when} of {name}" for when in ("during", "still") for name in BOTH]
+    captured = [line for line in said if line.endswith(tuple(streams))]
+    seen = [line for line in said if line not in captured]
+    after = [f"{when} of {name}" for when in ("after", "at last") for name in BOTH]
+    assert ran.screen == [*seen, *after, str(captured)]
+
+
+def test_a_line_begun_below_a_bar_is_not_lost():
+    code = (
+        "import time\nwith progress.working('Work'):\n    time.sleep(0.2)\n"
+        "    print('begun', end='')\n"
+    )
+    ran = run_on_terminal(python(AT_ONCE + code))
+    assert "Work" in ran.shown
+    assert ran.screen == ["begun"]
+
+
+def test_streams_have_their_own_attributes_while_a_bar_is_shown():
+    code = (
+        "import sys, time\nbefore = sys.stdout\nwith progress.working('Work'):\n"
+        "    time.sleep(0.2)\n    inside = sys.stdout\n"
+        "    assert (inside.encoding, inside.isatty()) == (before.encoding, True)\n"
+        "assert sys.stdout is before\n"
+    )
+    ran = run_on_terminal(python(AT_ONCE + code))
+    assert "Work" in ran.shown
+    assert (ran.code, ran.screen) == (0, [])
+
+
+@pytest.mark.parametrize("streams", [["stderr"], ["stdout", "stderr"], ["none"]])
+def test_no_bars_where_stderr_only_writes_or_is_not_there(streams):
+    ran = run_on_terminal(python(TEE + AT_ONCE + WORK, *streams))
+    assert ran.code == 0
+    assert ran.shown.splitlines() == PRINTED
+
+
+def test_bars_stand_beside_a_stdout_that_only_writes():
+    ran = run_on_terminal(python(TEE + AT_ONCE + WORK, "stdout"))
+    assert ran.code == 0
+    assert "Inner work" in ran.shown
+    assert all(line in ran.shown for line in PRINTED)
+
+
+@pytest.mark.parametrize("streams", [["stderr"], ["none"]])
+def test_tensorflow_is_quiet_beside_a_stream_that_only_writes(streams):
+    code = (
+        "import os\nfrom keras_omv.terminal import quiet_tensorflow\n"
+        "with quiet_tensorflow(): os.write(2, b'chatter')\n"
+        "os.write(2, b'after')\n"
+    )
+    ran = run_on_terminal(python(TEE + AT_ONCE + code, *streams))
+    assert ran.code == 0
+    assert ran.screen == ["after"]
+
+
+def test_silence_of_two_threads_ends_with_the_last():
+    code = (
+        "import time\nfirst, second = progress.silent(), progress.silent()\n"
+        "first.__enter__(); second.__enter__()\n"
+        "first.__exit__(None, None, None)\n"
+        "with progress.working('Hidden'): time.sleep(0.2)\n"
+        "second.__exit__(None, None, None)\n"
+        "with progress.working('Work'): time.sleep(0.2)\n"
+    )
+    ran = run_on_terminal(python(AT_ONCE + code))
+    assert "Hidden" not in ran.shown
+    assert "Work" in ran.shown
 
 
 def test_lines_of_a_command_go_above_its_bars():

@@ -136,6 +136,17 @@ def test_a_missing_file_is_named(copied, name):
     assert any(name in difference for difference in check_folder(copied))
 
 
+def test_a_report_of_another_version_is_told_from_a_broken_one(copied):
+    report = copied / "report.json"
+    text = report.read_text("utf-8")
+    report.write_text(text.replace("keras_omv.report/2", "keras_omv.report/1"), "utf-8")
+    assert check_folder(copied) == (
+        "report.json is of another version of keras_omv: export again",
+    )
+    report.write_text("[]")
+    assert check_folder(copied) == ("report.json is no report of keras_omv",)
+
+
 def test_what_people_add_to_the_folder_is_theirs(copied):
     (copied / "notes.txt").write_text("mine")
     assert check_folder(copied) == ()

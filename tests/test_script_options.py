@@ -8,6 +8,7 @@ import math
 import exports
 import pytest
 
+import keras_omv as omv
 from keras_omv.report_check import check_folder, edited_files
 from keras_omv.script_options import ScriptOptions
 
@@ -95,6 +96,13 @@ def test_a_script_that_cannot_run_is_a_difference(folder, script, problem):
     assert difference.startswith(problem)
 
 
+def test_a_script_may_lose_its_last_line_break(folder):
+    script = folder / "main.py"
+    script.write_bytes(script.read_bytes().rstrip())
+    assert check_folder(folder) == ()
+    assert edited_files(folder) == ("main.py",)
+
+
 def test_half_a_script_is_not_taken_for_an_edited_one(folder):
     script = folder / "main.py"
     script.write_bytes(script.read_bytes().partition(b"def is_there")[0])
@@ -111,3 +119,23 @@ def test_another_export_keeps_an_edited_script_aside(folder, caplog):
     exports.make_export(folder, script=OPTIONS)
     assert (folder / "main_before.py").read_bytes() == edited
     assert check_folder(folder) == ()
+
+
+def test_every_edited_script_is_kept_once(folder):
+    first = edit(folder)
+    for text in (first, first + b"# mine\n", first):
+        (folder / "main.py").write_bytes(text)
+        exports.make_export(folder)
+    kept = {path.name: path.read_bytes() for path in folder.glob("main_before*.py")}
+    assert kept == {"main_before.py": first, "main_before_2.py": first + b"# mine\n"}
+
+
+def test_options_of_another_kind_are_refused_before_training(tmp_path):
+    wrong = omv.OpenMVExport(
+        tmp_path / "camera",
+        board=exports.BOARD,
+        class_names=exports.NAMES,
+        script={"smooth": 5},
+    )
+    with pytest.raises(ValueError, match=r"Expected omv\.ScriptOptions"):
+        exports.make_model(callbacks=[wrong])

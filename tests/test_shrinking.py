@@ -142,6 +142,20 @@ def test_a_real_camera_is_a_target():
     assert board.fit(cost_without(network, channels, gone, board)).fits
 
 
+def test_where_the_file_takes_ram_too_channels_go_that_take_much_of_it():
+    """Firmware 4.5.5 reads the file into the memory that the arena needs."""
+    levers = Levers(alpha=0.5, resolution=96, classes=5)
+    network = network_of_levers(levers)
+    channels = channels_of(network)
+    board = omv.get_board("openmv-h7", firmware="4.5.5")
+    gone = np.zeros(len(channels.removable), bool)
+    order = order_for_budget(network, channels, np.ones(len(gone)), gone, board)
+    gone[order] = True
+    assert board.fit(cost_without(network, channels, gone, board)).fits
+    shares = [gone[group].mean() for group in channels.rectified]
+    assert max(shares) == shares[-1] > 0.5  # The last convolution.
+
+
 def test_what_cannot_fit_says_what_is_left():
     budget = omv.Budget(ram_bytes=20_000)
     with pytest.raises(omv.BudgetError, match="smaller resolution or alpha"):
