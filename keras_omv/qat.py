@@ -4,6 +4,7 @@ import copy
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from keras_omv import trained
 from keras_omv.distillation import Distillation, check_options
@@ -137,7 +138,7 @@ class QuantizationAwareTraining(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         # Not float(rate): a strategy of several devices mirrors the variable.
-        rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        rate = float(tf.convert_to_tensor(self.model.optimizer.learning_rate))
         self._highest_rate = max(self._highest_rate, rate)
         view = trained.in_training(self.model)
         if view is None or epoch < self.start_epoch:

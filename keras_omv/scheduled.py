@@ -4,6 +4,7 @@ import warnings
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from keras_omv.pruning import PolynomialDecay, Schedule
 
@@ -77,7 +78,7 @@ class ScheduledCallback(keras.callbacks.Callback):
 
     def _steps_done(self) -> int:
         # Not int(iterations): a strategy of several devices mirrors the variable.
-        return int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
+        return int(tf.convert_to_tensor(self.model.optimizer.iterations))
 
     def _is_last(self, step: int, batch: int) -> bool:
         """Whether the schedule or the fit ends with this step."""
