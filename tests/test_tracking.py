@@ -11,7 +11,7 @@ import small_search
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.util.tensor_util import make_ndarray
-from test_callbacks import BOARD, EPOCHS, Spy, fit, make_data, make_model, plain
+from test_callbacks import BOARD, EPOCHS, fit, make_data, make_model, plain
 from test_results import result
 
 import keras_omv as omv
@@ -93,7 +93,7 @@ def test_every_figure_is_a_chart_with_a_point_for_each_epoch(watched):
 
 def test_costs_are_those_of_an_export_at_every_epoch():
     """Also where channels are gone that ChannelPruning knows nothing of."""
-    exact = Spy(lambda model: omv.estimate(model, board=BUDGET))
+    exact = models.Spy(lambda model: omv.estimate(model, board=BUDGET))
     callbacks = [omv.ChannelPruning(0.25), Erase(2), omv.BudgetMonitor(BUDGET), exact]
     history = fit(make_model(), callbacks).history
     for name in ("flash_bytes", "ram_bytes", "macs"):
