@@ -32,7 +32,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _add_boards(subparsers: Any) -> None:
     command = subparsers.add_parser("boards", help="list the cameras and their memory")
-    command.add_argument("--firmware", default="5.0", help="release (default 5.0)")
+    shared.add_firmware(command)
     command.add_argument("--json", action="store_true", help="print JSON")
     command.set_defaults(run=commands.boards)
 
@@ -57,7 +57,7 @@ def _add_cost(subparsers: Any) -> None:
     command.add_argument("--depth", type=int, help=f"blocks kept (default {BLOCKS})")
     shared.add_board(command, required=False)
     command.add_argument("--json", action="store_true", help="print JSON")
-    _add_quiet(command)
+    shared.add_quiet(command)
     command.set_defaults(run=commands.cost)
 
 
@@ -72,7 +72,7 @@ def _add_space(subparsers: Any) -> None:
         "--limit", type=int, help="how many to list (default 20, with --json all)"
     )
     command.add_argument("--json", action="store_true", help="print JSON")
-    _add_quiet(command)
+    shared.add_quiet(command)
     command.set_defaults(run=commands.space)
 
 
@@ -110,7 +110,7 @@ def _add_train(subparsers: Any) -> None:
         "--skip-bad-images", action="store_true", help="leave unreadable images out"
     )
     command.add_argument("--seed", type=int, default=0)
-    _add_quiet(command)
+    shared.add_quiet(command)
     shared.add_stock_models(command)
     shared.add_script(command)
     command.set_defaults(run=making.train)
@@ -162,7 +162,7 @@ def _add_search(subparsers: Any) -> None:
         help="where trials are kept (default: OUT-search)",
     )
     command.add_argument("--seed", type=int, default=0)
-    _add_quiet(command)
+    shared.add_quiet(command)
     shared.add_script(command)
     command.set_defaults(run=search_command.search)
 
@@ -192,7 +192,7 @@ def _add_export(subparsers: Any) -> None:
     )
     command.add_argument("--dtype", default="int8", help="only int8")
     command.add_argument("--skip-bad-images", action="store_true")
-    _add_quiet(command)
+    shared.add_quiet(command)
     shared.add_stock_models(command)
     shared.add_script(command)
     command.set_defaults(run=making.export)
@@ -231,7 +231,7 @@ def _add_verify(subparsers: Any) -> None:
         "--skip-bad-images", action="store_true", help="as for the export"
     )
     command.add_argument("--json", action="store_true", help="print JSON")
-    _add_quiet(command)
+    shared.add_quiet(command)
     command.set_defaults(run=verify_command.verify)
 
 
@@ -266,7 +266,7 @@ def _add_deploy(subparsers: Any) -> None:
         default=10.0,
         help="how long to show what main.py prints (default 10)",
     )
-    _add_quiet(command)
+    shared.add_quiet(command)
     command.set_defaults(run=deploy_command.deploy)
 
 
@@ -276,9 +276,5 @@ def _add_selftest(subparsers: Any) -> None:
         help="write a script and frames that show whether the camera answers right",
     )
     shared.add_folder(command)
-    _add_quiet(command)
+    shared.add_quiet(command)
     command.set_defaults(run=deploy_command.selftest)
-
-
-def _add_quiet(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--quiet", action="store_true", help="print errors only")

@@ -31,6 +31,18 @@ def known_releases() -> tuple[str, ...]:
     )
 
 
+def full_release(firmware: str) -> str:
+    """Return a release as the tables have it.
+
+    Example:
+
+    >>> full_release("5.0"), full_release("v4.8.1")
+    ('5.0.0', '4.8.1')
+    """
+    release = firmware.lower().removeprefix("v")
+    return release if release.count(".") > 1 else release + ".0"
+
+
 def attributes_of(name: str, firmware: str) -> dict[str, Any]:
     """Return the attributes of a `Board`.
 
@@ -84,8 +96,7 @@ def _known_name(name: str) -> str:
 
 
 def _known_release(name: str, entry: dict[str, Any], firmware: str) -> str:
-    release = firmware.lower().removeprefix("v")
-    release = release if release.count(".") > 1 else release + ".0"
+    release = full_release(firmware)
     if release in entry["firmware"]:
         return release
     raise ValueError(

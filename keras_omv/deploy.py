@@ -40,7 +40,7 @@ BOARD_FILES = (ROMFS_FILE, NPU_MODEL_FILE, SETTINGS_FILE, MEMORY_FILE)
 OUR_FILES = frozenset((*_MODEL_FILES, *_TEXT_FILES, *BOARD_FILES, *SELFTEST_FILES))
 """What an older export may leave behind; anything else in the folder is kept."""
 
-REPORT_FORMAT = "keras_omv.report/"
+REPORT_KIND = "keras_omv.report/"
 """How the "format" of our report.json starts; a version follows."""
 
 _LINE_BREAKS_AND_CONTROLS = ("Cc", "Zl", "Zp", "Cs")
@@ -205,7 +205,7 @@ def _is_ours(path: pathlib.Path) -> bool:
     if not any(path.iterdir()):
         return True
     form = _report(path).get("format")
-    return isinstance(form, str) and form.startswith(REPORT_FORMAT)
+    return isinstance(form, str) and form.startswith(REPORT_KIND)
 
 
 def _report(path: pathlib.Path) -> dict[str, Any]:

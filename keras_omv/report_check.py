@@ -26,6 +26,7 @@ from keras_omv.deploy import (
     MODEL_FILE,
     NPU_MODEL_FILE,
     REPORT_FILE,
+    REPORT_KIND,
     REPORT_PAGE_FILE,
     ROMFS_FILE,
     SCRIPT_FILE,
@@ -147,7 +148,7 @@ def _parse(data: bytes) -> dict[str, Any] | None:
 
 
 def _not_ours(data: bytes) -> str:
-    of_any_version = f'"format": "{REPORT_FORMAT.partition("/")[0]}/'.encode()
+    of_any_version = f'"format": "{REPORT_KIND}'.encode()
     if of_any_version in data and REPORT_FORMAT.encode() not in data:
         return f"{REPORT_FILE} is of another version of keras_omv: export again"
     return f"{REPORT_FILE} is no report of keras_omv"

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import jinja2
 
+from keras_omv.board_data import full_release
 from keras_omv.script_options import ScriptOptions
 
 
@@ -157,8 +158,7 @@ def render_script(template: str, *, firmware: str, **settings: Any) -> str:
 
 
 def _family(firmware: str) -> _Family:
-    release = firmware.lower().removeprefix("v")
-    release = release if release.count(".") > 1 else release + ".0"
+    release = full_release(firmware)
     for family in _FAMILIES:
         if release in family.releases:
             return family

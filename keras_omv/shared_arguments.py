@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 import pathlib
 
-from keras_omv.boards import board_names
+from keras_omv.boards import DEFAULT_FIRMWARE, board_names
 from keras_omv.script_options import ScriptOptions
 
 
@@ -23,7 +23,21 @@ def add_board(command: argparse.ArgumentParser, *, required: bool) -> None:
     command.add_argument(
         "--board", required=required, help=f"one of {', '.join(board_names())}"
     )
-    command.add_argument("--firmware", default="5.0", help="release (default 5.0)")
+    add_firmware(command)
+
+
+def add_firmware(command: argparse.ArgumentParser) -> None:
+    """Adds the camera's firmware."""
+    command.add_argument(
+        "--firmware",
+        default=DEFAULT_FIRMWARE,
+        help=f"release (default {DEFAULT_FIRMWARE})",
+    )
+
+
+def add_quiet(command: argparse.ArgumentParser) -> None:
+    """Adds that only errors are printed."""
+    command.add_argument("--quiet", action="store_true", help="print errors only")
 
 
 def add_out(command: argparse.ArgumentParser) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from rich.console import Console
 
 from keras_omv import screens
-from keras_omv.boards import get_board
+from keras_omv.boards import DEFAULT_FIRMWARE, get_board
 from keras_omv.deploy import REPORT_FILE
 from keras_omv.folder_swap import put_back
 from keras_omv.images import load_image_folder
@@ -58,7 +58,7 @@ def _verify_file(
             "Expected --board with a .tflite file: what runs depends on the camera. "
             f"Received: {path} alone. Next step: keras-omv boards lists the cameras."
         )
-    board = get_board(options.board, firmware=options.firmware or "5.0")
+    board = get_board(options.board, firmware=options.firmware or DEFAULT_FIRMWARE)
     input_range = tuple(options.input_range) if options.input_range else None
     found = verify_file(path, board=board, input_range=input_range)
     if options.json:
