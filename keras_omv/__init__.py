@@ -17,7 +17,8 @@ Rooms, from the ground up; imports point downward only:
 - batches, normalization, rounding, view, convert: trained with rounding, and lowered.
 - distillation: a float model that teaches the quantized one.
 - mobilenet, pruning: MobileNetV2 in Keras; masks.
-- saved_model, legacy, old_tflite, old_models: what others wrote, as Keras models.
+- saved_model, legacy, old_ops, old_tflite, old_models: what others wrote, as
+  Keras models.
 - importance, slicing, pretrained: a wider model's weights, and where they come from.
 - camera, preprocessing: the camera's arithmetic, in NumPy and in TensorFlow.
 - folders, pictures, images, survey: labelled images from folders.

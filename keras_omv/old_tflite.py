@@ -13,14 +13,17 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_omv.errors import UnsupportedModelError
-from keras_omv.firmware import AGAIN
 from keras_omv.network import Network, Op, Tensor
+from keras_omv.old_ops import (
+    activation_of,
+    affine,
+    convolution_options,
+    range_of_bytes,
+    unsupported,
+)
 from keras_omv.saved_model import INPUT, NamedRanges
 
-_BYTES = {"int8": (-128, 127), "uint8": (0, 255)}
 _CONSTANT_TYPES = ("float32", "float16", "int8", "uint8", "int32")
-_ACTIVATIONS = {"NONE": "linear", "RELU": "relu", "RELU6": "relu6"}
 # Operators that compute the shape for a RESHAPE, whose output says it as well.
 _SHAPES = frozenset({"SHAPE", "STRIDED_SLICE", "PACK"})
 
@@ -80,14 +83,14 @@ class _Decoder:
             self._note_range(INPUT, self._tensors[output])
 
     def _note_range(self, name: str, tensor: Tensor) -> None:
-        if found := _range(tensor):
+        if found := range_of_bytes(tensor):
             self._ranges[name] = found
 
     def _value(self, op: Op, place: int = 0) -> Any:
         """What is computed of the image, as an operator's input."""
         index = op.inputs[place]
         if index not in self._values:
-            raise _unsupported(f"{op.kind} reads the constant {self._name(index)!r}")
+            raise unsupported(f"{op.kind} reads the constant {self._name(index)!r}")
         return self._values[index]
 
     def _name(self, index: int) -> str:
@@ -100,7 +103,7 @@ class _Decoder:
         tensor = self._tensors[index]
         if tensor.data is None or tensor.dtype not in _CONSTANT_TYPES:
             state = tensor.dtype if tensor.is_constant else "computed from the image"
-            raise _unsupported(f"the weights {tensor.name!r} are {state}")
+            raise unsupported(f"the weights {tensor.name!r} are {state}")
         values = np.asarray(tensor.data, "float32")
         if not tensor.scales.size:
             return values
@@ -130,7 +133,7 @@ class _Decoder:
             kernel.shape[-1],
             kernel.shape[:2],
             groups=source.shape[-1] // kernel.shape[2],
-            **_convolution_options(op),
+            **convolution_options(op),
             name=name,
         )
         return _with_weights(layer, source, kernel, self._bias(op, kernel.shape[-1]))
@@ -141,7 +144,7 @@ class _Decoder:
         layer = keras.layers.DepthwiseConv2D(
             kernel.shape[1:3],
             depth_multiplier=channels // source.shape[-1],
-            **_convolution_options(op),
+            **convolution_options(op),
             name=name,
         )
         kernel = kernel.reshape(*kernel.shape[1:3], source.shape[-1], -1)
@@ -152,18 +155,18 @@ class _Decoder:
         if len(source.shape) > 2:
             source = keras.layers.Flatten(name=f"{name}_flat")(source)
         if source.shape[-1] != kernel.shape[0]:
-            raise _unsupported(
+            raise unsupported(
                 f"{op.kind} ({name}) has weights for {kernel.shape[0]} inputs, not for "
                 f"all {source.shape[-1]}"
             )
         units = kernel.shape[1]
-        layer = keras.layers.Dense(units, activation=_activation(op), name=name)
+        layer = keras.layers.Dense(units, activation=activation_of(op), name=name)
         return _with_weights(layer, source, kernel, self._bias(op, units))
 
     def add(self, op: Op, name: str) -> Any:
         if all(index in self._values for index in op.inputs):
             total = keras.layers.Add(name=name)([self._values[i] for i in op.inputs])
-            activation = _activation(op)
+            activation = activation_of(op)
             if activation == "linear":
                 return total
             return keras.layers.Activation(activation, name=f"{name}_act")(total)
@@ -173,13 +176,13 @@ class _Decoder:
         """A sum, difference, product or quotient with constants of the channels."""
         number_first, image_first = (i in self._values for i in op.inputs[::-1])
         if number_first == image_first:
-            raise _unsupported(f"{op.kind} ({name}) is not of a value and a constant")
-        if _activation(op) != "linear":
-            raise _unsupported(f"{op.kind} ({name}) of a constant has an activation")
+            raise unsupported(f"{op.kind} ({name}) is not of a value and a constant")
+        if activation_of(op) != "linear":
+            raise unsupported(f"{op.kind} ({name}) of a constant has an activation")
         constant = self._constant(op.inputs[0 if number_first else 1])
         source = self._value(op, 1 if number_first else 0)
         self._check_channels(op, constant, source)
-        scale, offset = _affine(op.kind, constant.reshape(-1), number_first)
+        scale, offset = affine(op.kind, constant.reshape(-1), number_first)
         return keras.layers.Rescaling(scale, offset, name=name)(source)
 
     def _check_channels(self, op: Op, constant: np.ndarray, source: Any) -> None:
@@ -188,7 +191,7 @@ class _Decoder:
         per_channel = constant.shape[-1:] == (constant.size,) == source.shape[-1:]
         result = self._tensors[op.outputs[0]].shape
         if not (is_number or per_channel) or result[1:] != source.shape[1:]:
-            raise _unsupported(
+            raise unsupported(
                 f"{op.kind} has a constant of shape {constant.shape} for values of "
                 f"{source.shape[1:]}, not one number or one for each channel"
             )
@@ -205,15 +208,15 @@ class _Decoder:
             padding=options["padding"].lower(),
             name=name,
         )(self._value(op))
-        if _activation(op) == "linear":
+        if activation_of(op) == "linear":
             return pooled
-        return keras.layers.Activation(_activation(op), name=f"{name}_act")(pooled)
+        return keras.layers.Activation(activation_of(op), name=f"{name}_act")(pooled)
 
     def reduction(self, op: Op, name: str) -> Any:
         rank = len(self._value(op).shape)
         axes = sorted(int(axis) % rank for axis in self._constant(op.inputs[1]).ravel())
         if rank != 4 or axes != [1, 2]:
-            raise _unsupported(f"{op.kind} ({name}) is over axes {axes}, not 1 and 2")
+            raise unsupported(f"{op.kind} ({name}) is over axes {axes}, not 1 and 2")
         maker = {
             "MEAN": keras.layers.GlobalAveragePooling2D,
             "REDUCE_MAX": keras.layers.GlobalMaxPooling2D,
@@ -224,27 +227,27 @@ class _Decoder:
     def reshape(self, op: Op, name: str) -> Any:
         source, shape = self._value(op), self._tensors[op.outputs[0]].shape
         if math.prod(shape[1:]) != math.prod(source.shape[1:]):
-            raise _unsupported(f"{op.kind} ({name}) does not keep the batch's axis")
+            raise unsupported(f"{op.kind} ({name}) does not keep the batch's axis")
         return keras.layers.Reshape(shape[1:], name=name)(source)
 
     def pad(self, op: Op, name: str) -> Any:
         pads = self._constant(op.inputs[1]).astype("int64").tolist()
         if len(pads) != 4 or any(pads[0]) or any(pads[3]):
-            raise _unsupported(f"PAD ({name}) pads more than height and width")
+            raise unsupported(f"PAD ({name}) pads more than height and width")
         layer = keras.layers.ZeroPadding2D(tuple(map(tuple, pads[1:3])), name=name)
         return layer(self._value(op))
 
     def concatenation(self, op: Op, name: str) -> Any:
         values = [self._value(op, place) for place in range(len(op.inputs))]
         rank = len(values[0].shape)
-        if op.options["axis"] not in (-1, rank - 1) or _activation(op) != "linear":
-            raise _unsupported(f"CONCATENATION ({name}) is not of channels alone")
+        if op.options["axis"] not in (-1, rank - 1) or activation_of(op) != "linear":
+            raise unsupported(f"CONCATENATION ({name}) is not of channels alone")
         return keras.layers.Concatenate(name=name)(values)
 
     def activation(self, op: Op, name: str) -> Any:
         beta = op.options.get("beta", 1.0)
         if op.kind == "SOFTMAX" and beta != 1:
-            raise _unsupported(f"SOFTMAX has beta={beta:g}, Keras' has 1")
+            raise unsupported(f"SOFTMAX has beta={beta:g}, Keras' has 1")
         kind = "sigmoid" if op.kind == "LOGISTIC" else op.kind.lower()
         return keras.layers.Activation(kind, name=name)(self._value(op))
 
@@ -293,57 +296,7 @@ def _check(network: Network) -> None:
     kinds = {op.kind for op in network.ops} - _LAYERS.keys() - _SHAPES
     found += [f"the operator {kind} has no Keras layer here" for kind in sorted(kinds)]
     if found:
-        raise _unsupported("; ".join(found))
-
-
-def _unsupported(what: str) -> UnsupportedModelError:
-    return UnsupportedModelError(
-        f"Expected the .tflite file of an image classifier. Received: {what}. Next "
-        f"step: {AGAIN}."
-    )
-
-
-def _range(tensor: Tensor) -> tuple[float, float] | None:
-    """The least and the greatest value that a tensor of bytes can stand for."""
-    if tensor.dtype not in _BYTES or tensor.scales.size != 1:
-        return None
-    low, high = np.array(_BYTES[tensor.dtype]) - tensor.zero_points[0]
-    return float(low * tensor.scales[0]), float(high * tensor.scales[0])
-
-
-def _convolution_options(op: Op) -> dict[str, Any]:
-    options = op.options
-    return {
-        "strides": (options["stride_h"], options["stride_w"]),
-        "dilation_rate": (options["dilation_h"], options["dilation_w"]),
-        "padding": options["padding"].lower(),
-        "activation": _activation(op),
-    }
-
-
-def _activation(op: Op) -> str:
-    name = op.options.get("activation", "NONE")
-    if name not in _ACTIVATIONS:
-        raise _unsupported(f"{op.kind} has the activation {name}")
-    return _ACTIVATIONS[name]
-
-
-def _affine(kind: str, constant: np.ndarray, number_first: bool) -> tuple[Any, Any]:
-    """Scale and offset of arithmetic with constants."""
-    if kind == "DIV" and number_first:
-        raise _unsupported("DIV has a constant above the line")
-    if kind == "DIV" and not constant.all():
-        raise _unsupported("DIV is by zero")
-    one, zero = np.ones_like(constant), np.zeros_like(constant)
-    scale, offset = {
-        "ADD": (one, constant),
-        "SUB": (-one, constant) if number_first else (one, -constant),
-        "MUL": (constant, zero),
-        "DIV": (1 / np.where(constant, constant, 1), zero),
-    }[kind]
-    if constant.size == 1:
-        return float(scale[0]), float(offset[0])
-    return scale.tolist(), offset.tolist()
+        raise unsupported("; ".join(found))
 
 
 def _with_weights(layer: Any, source: Any, *weights: np.ndarray) -> Any:
