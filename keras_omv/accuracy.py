@@ -14,6 +14,7 @@ from keras_omv.graph import Graph
 from keras_omv.view import QuantizedView
 
 WHOLE_RANGE = (0.0, 255.0)
+_CALIBRATION_IMAGES = 128
 
 
 def int8_accuracy(
@@ -23,7 +24,7 @@ def int8_accuracy(
 
     Args:
         model: A model, in training or not; without trained ranges they are taken
-            from the images.
+            from the first 128 images.
         data: Images and labels: a pair of arrays or a dataset of batches.
         view: Of the model, to use where it has no trained ranges; a second
             measurement with it is quicker. Defaults to `None`, a new one.
@@ -35,7 +36,7 @@ def int8_accuracy(
         view = trained_view
     else:
         view = view or QuantizedView(model)
-        view.calibrate(batches_of(images))
+        view.calibrate(batches_of(images, limit=_CALIBRATION_IMAGES))
     return float(np.mean(device_classes(view, images) == labels))
 
 

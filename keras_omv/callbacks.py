@@ -46,13 +46,15 @@ class BudgetMonitor(keras.callbacks.Callback):
             `"warn"`, `"stop"` the fit (Keras does so after its first epoch) or
             `"raise"` a `BudgetError`. Defaults to `"warn"`.
         evaluation_data: Images and labels, as for `omv.export`, on which to measure
-            the int8 network, and the model as Keras computes it, after every epoch;
-            the first 500 are taken. Defaults to `None`: not measured.
+            the int8 network, and the model as Keras computes it, between epochs; the
+            first 500 are taken. Defaults to `None`: not measured.
+        evaluation_freq: After how many epochs to measure again. The first epoch and
+            the last one are always measured. Defaults to `1`: every epoch.
         log_dir: The folder of the charts for TensorBoard. Defaults to `None`: that of
             the `keras.callbacks.TensorBoard` in the same fit; no charts without one.
 
     Raises:
-        ValueError: If `on_exceed` is none of the three.
+        ValueError: If `on_exceed` is none of the three or `evaluation_freq` below 1.
         DatasetError: If `evaluation_data` is no images and labels.
 
     Example:
@@ -72,6 +74,7 @@ class BudgetMonitor(keras.callbacks.Callback):
         *,
         on_exceed: Literal["warn", "stop", "raise"] = "warn",
         evaluation_data: Any = None,
+        evaluation_freq: int = 1,
         log_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         super().__init__()
@@ -80,9 +83,16 @@ class BudgetMonitor(keras.callbacks.Callback):
                 "Invalid value received for argument `on_exceed`. Expected 'warn', "
                 f"'stop' or 'raise'. Received: on_exceed={on_exceed!r}"
             )
+        if evaluation_freq < 1:
+            raise ValueError(
+                "Invalid value received for argument `evaluation_freq`. Expected a "
+                "number of epochs, at least 1. Received: "
+                f"evaluation_freq={evaluation_freq}"
+            )
         self.board = board
         self.on_exceed = on_exceed
         self.evaluation_data = evaluation_data
+        self.evaluation_freq = evaluation_freq
         self.log_dir = log_dir
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -96,13 +106,13 @@ class BudgetMonitor(keras.callbacks.Callback):
             self._accuracy = EpochAccuracy(self.model, self.evaluation_data)
         log_dir = self.log_dir or log_dir_beside(self)
         self._tracker = Tracker(log_dir, board) if log_dir else None
-        self._is_checked = False
+        self._first_epoch: int | None = None
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         # Not earlier: a ChannelPruning may stand behind this callback.
-        if self._is_checked:
+        if self._first_epoch is not None:
             return
-        self._is_checked = True
+        self._first_epoch = epoch
         board = as_board(self.board)
         try:
             board.check(_planned_cost(self.model, board) or self.cost)
@@ -118,6 +128,9 @@ class BudgetMonitor(keras.callbacks.Callback):
             return
         self.cost = self._costs.now()
         self._publish(logs)
+        if self._accuracy is not None and self._is_measured(epoch):
+            logs["omv_int8_accuracy"] = self._accuracy.int8()
+            logs["omv_float_accuracy"] = self._accuracy.float32()
         if self._tracker is not None:
             self._tracker.write(epoch, logs, self.cost)
 
@@ -136,9 +149,12 @@ class BudgetMonitor(keras.callbacks.Callback):
         channels = channel_masks.in_training(self.model)
         if channels is not None:
             logs["omv_channel_sparsity"] = channels.sparsity
-        if self._accuracy is not None:
-            logs["omv_int8_accuracy"] = self._accuracy.int8()
-            logs["omv_float_accuracy"] = self._accuracy.float32()
+
+    def _is_measured(self, epoch: int) -> bool:
+        # The first: CSVLogger makes its columns there, and has no others later.
+        last = (self.params or {}).get("epochs", 0) - 1
+        is_first = epoch == self._first_epoch
+        return is_first or epoch == last or (epoch + 1) % self.evaluation_freq == 0
 
 
 class OpenMVExport(keras.callbacks.Callback):

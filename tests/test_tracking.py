@@ -1,6 +1,7 @@
 """What TensorBoard shows of a fit and of a search, read as TensorBoard reads it."""
 
 import copy
+import csv
 import importlib.util
 
 import keras
@@ -189,6 +190,34 @@ def test_a_tensorboard_that_is_of_no_fit_or_of_another_models_is_let_alone(tmp_p
     both = keras.callbacks.CallbackList([monitor, mine], True, model=model)
     fit(model, both, epochs=1)
     assert len(files(tmp_path / "mine" / "camera")) == 1
+
+
+def test_accuracy_is_measured_as_often_as_asked_and_first_and_last(tmp_path):
+    monitor = omv.BudgetMonitor(
+        BOARD, evaluation_data=make_data(), evaluation_freq=3, log_dir=tmp_path
+    )
+    table = tmp_path / "table.csv"
+    fit(make_model(), [monitor, keras.callbacks.CSVLogger(table)], epochs=8)
+    for tag in ("Accuracy/int8 on the camera", "Accuracy/float in Keras"):
+        steps, _ = points(tmp_path / "camera", tag)
+        assert steps == [0, 2, 5, 7]
+    steps, _ = points(tmp_path / "camera", "Memory/Flash (KiB)")
+    assert steps == list(range(8))
+    with table.open() as rows:
+        cells = [row["omv_int8_accuracy"] for row in csv.DictReader(rows)]
+    assert [number for number, cell in enumerate(cells) if cell != "NA"] == [0, 2, 5, 7]
+
+
+def test_a_fit_that_goes_on_measures_its_own_first_epoch():
+    monitor = omv.BudgetMonitor(BOARD, evaluation_data=make_data(), evaluation_freq=9)
+    history = fit(make_model(), [monitor], epochs=7, initial_epoch=4).history
+    assert len(history["omv_macs"]) == 3
+    assert len(history["omv_int8_accuracy"]) == 2
+
+
+def test_a_frequency_that_is_no_number_of_epochs_is_refused():
+    with pytest.raises(ValueError, match=r"at least 1\. Received: evaluation_freq=0"):
+        omv.BudgetMonitor(BOARD, evaluation_freq=0)
 
 
 def test_a_monitor_can_be_copied_after_a_fit(tmp_path):
