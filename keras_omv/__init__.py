@@ -29,7 +29,8 @@ Rooms, from the ground up; imports point downward only:
   instructions: the camera folder.
 - compilers, ethos_u, vela, neuralart, npu, sparsity: NPUs, and what zeros save there.
 - estimation, export_checks, camera_files, exporter: from a model to the folder.
-- candidates, report, report_figures, memory_map, report_page: what ships, with proof.
+- candidates, report, report_figures, report_steps, memory_map, front_map,
+  report_page: what ships, with proof.
 - report_again, report_files, report_check: the proof, checked.
 - charts, memory_plot, plots: pictures for notebooks and TensorBoard.
 - qat, scheduled, pruners, callbacks: what users add to fit.

@@ -5,7 +5,7 @@ import itertools
 import logging
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -36,6 +36,7 @@ from keras_omv.errors import ExportError
 from keras_omv.evaluation import Accuracy
 from keras_omv.evaluation_data import gather
 from keras_omv.export_checks import check_models, check_options
+from keras_omv.front_map import trial_figures
 from keras_omv.npu import compile_for
 from keras_omv.planned import warn_if_denser
 from keras_omv.progress import working
@@ -43,6 +44,7 @@ from keras_omv.report import CandidateFigures, ExportReport
 from keras_omv.report_check import oddities
 from keras_omv.report_figures import file_hashes, network_input_range
 from keras_omv.report_page import page
+from keras_omv.results import TrialResult
 from keras_omv.script_options import ScriptOptions
 from keras_omv.sparsity import pruning_notes, zero_share
 from keras_omv.storage import StockModels, read_stock_models
@@ -66,6 +68,7 @@ def export(
     seed: int | None = None,
     stock_models: StockModels = None,
     script: ScriptOptions | None = None,
+    trials: Iterable[TrialResult] = (),
 ) -> ExportReport:
     """Writes the folder that goes to the camera.
 
@@ -105,6 +108,8 @@ def export(
             not live in ROMFS, there is no romfs.img and they stay as they are.
         script: What main.py does beside naming what it sees. Defaults to `None`:
             nothing.
+        trials: Of the search that the model comes from, such as `tuner.results()`:
+            the report shows them, and the front. Defaults to `()`.
 
     Returns:
         The report; also in the folder, as report.json and report.html.
@@ -189,6 +194,7 @@ def export(
         accuracy=_accuracy(chosen, evaluation),
         candidates=tuple(_figures(one, ships=one is chosen) for one in candidates),
         choice=why,
+        trials=trial_figures(trials),
         warnings=warnings,
         zero_weights=zero_share(chosen.network),
         notes=_notes(chosen, board),

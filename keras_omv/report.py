@@ -56,6 +56,31 @@ class CandidateFigures:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class TrialFigures:
+    """One trial of the search that a model comes from.
+
+    Attributes:
+        alpha: Width multiplier.
+        resolution: Side of the image in pixels.
+        head_channels: Width of the last convolution.
+        depth: How many of the 17 blocks are kept.
+        flash_bytes: The size of its file.
+        ram_bytes: Its RAM.
+        int8_accuracy: Of its int8 network on the search's validation images.
+        stopped: Whether its training ended early, being behind.
+    """
+
+    alpha: float
+    resolution: int
+    head_channels: int
+    depth: int
+    flash_bytes: int
+    ram_bytes: int
+    int8_accuracy: float
+    stopped: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ExportReport:
     """What `omv.export` wrote, with the figures of report.json.
 
@@ -77,6 +102,7 @@ class ExportReport:
         candidates: The models that were compared; the shipped one alone where there
             was no choice.
         choice: Why that one ships; empty where there was no choice.
+        trials: Of the search that the model comes from; empty where there was none.
         warnings: Sentences about a network that runs but answers oddly.
         zero_weights: The share of zeros among the weights.
         notes: Sentences about what would serve this camera better.
@@ -102,6 +128,7 @@ class ExportReport:
     accuracy: Accuracy | None
     candidates: tuple[CandidateFigures, ...]
     choice: str
+    trials: tuple[TrialFigures, ...]
     warnings: tuple[str, ...]
     zero_weights: float
     notes: tuple[str, ...]
@@ -167,6 +194,7 @@ class ExportReport:
             "accuracy": self.accuracy and accuracy_figures(self.accuracy),
             "candidates": [dataclasses.asdict(one) for one in self.candidates],
             "choice": self.choice,
+            "trials": [dataclasses.asdict(one) for one in self.trials],
             "warnings": self.warnings,
             "zero_weights": self.zero_weights,
             "notes": self.notes,
@@ -199,6 +227,11 @@ def how(report: ExportReport) -> dict[str, str]:
         "zero_weights": "exact: counted over the network's int8 weights",
         **_how_compiled(report.npu),
     }
+    if report.trials:
+        found["trials"] = (
+            "measured: int8_accuracy on the search's validation images; exact: "
+            "flash_bytes and ram_bytes, from the levers"
+        )
     if report.romfs is not None:
         found["romfs"] = "exact: read back from romfs.img"
     if report.accuracy is None:

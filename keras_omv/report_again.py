@@ -12,17 +12,19 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from keras_omv.architecture import Levers
 from keras_omv.boards import Board, Budget
 from keras_omv.cost import cost_of
 from keras_omv.evaluation import CAMERA_IMAGES, Accuracy, CameraAccuracy, class_count
 from keras_omv.network import Network
 from keras_omv.npu import FILE_FIGURES, NpuReport, blank, examine
-from keras_omv.report import CandidateFigures, ExportReport
+from keras_omv.report import CandidateFigures, ExportReport, TrialFigures
 from keras_omv.report_figures import (
     CONTENT_SHA256,
     accuracy_figures,
     network_input_range,
 )
+from keras_omv.screening import cost_of_levers
 from keras_omv.script_options import ScriptOptions
 from keras_omv.sparsity import pruning_notes, zero_share
 from keras_omv.storage import RomfsContents, contents_of
@@ -74,6 +76,7 @@ def made_again(
         accuracy=_accuracy(report["accuracy"], class_count(network)),
         candidates=tuple(CandidateFigures(**one) for one in report["candidates"]),
         choice=report["choice"],
+        trials=tuple(TrialFigures(**one) for one in report["trials"]),
         warnings=tuple(report["warnings"]),
         zero_weights=zero_share(network),
         notes=pruning_notes(network, board),
@@ -205,6 +208,27 @@ def choice_differences(again: ExportReport) -> Iterator[str]:
     is_told = again.choice.startswith(start) if len(again.candidates) > 1 else True
     if not is_told or (again.choice == "") != (len(again.candidates) == 1):
         yield f"choice: {_shown(again.choice)} does not say why {shipped.name} ships"
+
+
+def trial_differences(again: ExportReport, board: Board | Budget) -> Iterator[str]:
+    """Trials that cost something else, or are right more often than is possible."""
+    channels = 1 if again.is_grey else 3
+    for number, trial in enumerate(again.trials):
+        levers = Levers(
+            alpha=trial.alpha,
+            resolution=trial.resolution,
+            channels=channels,
+            classes=len(again.class_names),
+            head_channels=trial.head_channels,
+            depth=trial.depth,
+        )
+        cost = cost_of_levers(levers, board=board)
+        now = {"flash_bytes": cost.flash_bytes, "ram_bytes": cost.ram_bytes}
+        prefix = f"trials.{number}."
+        said = dataclasses.asdict(trial)
+        yield from entry_differences(said, now, "its levers give", prefix)
+        if not 0 <= trial.int8_accuracy <= 1:
+            yield f"{prefix}int8_accuracy: {trial.int8_accuracy} is no share"
 
 
 def entry_differences(

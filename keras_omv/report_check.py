@@ -42,6 +42,7 @@ from keras_omv.report_again import (
     entry_differences,
     made_again,
     report_differences,
+    trial_differences,
 )
 from keras_omv.report_figures import (
     CONTENT_SHA256,
@@ -207,6 +208,7 @@ def _content_differences(
         yield from report_differences(report, again)
         yield from file_differences(files, network, board, again)
         yield from choice_differences(again)
+        yield from trial_differences(again, board)
         yield from _page_differences(files, named, board, again, versions)
     except _MALFORMED as error:
         yield f"{REPORT_FILE} has no camera, labels or figures that are known: {error}"

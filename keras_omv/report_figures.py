@@ -22,7 +22,7 @@ from keras_omv.evaluation import Accuracy, DeviceAccuracy
 from keras_omv.fit import Fit
 from keras_omv.network import Network
 
-REPORT_FORMAT = "keras_omv.report/2"
+REPORT_FORMAT = "keras_omv.report/3"
 CONTENT_SHA256 = "content_sha256"
 PACKAGES = (
     *("keras-omv", "keras", "tensorflow", "numpy"),

@@ -10,20 +10,19 @@ import dataclasses
 import functools
 import io
 from collections.abc import Mapping
-from typing import Any
 
 import jinja2
 import numpy as np
 from PIL import Image
 
 from keras_omv.boards import Board, Budget
-from keras_omv.changes import other_boards
-from keras_omv.evaluation import WANTED_AGREEMENT, Accuracy, DeviceRun, Mistake
-from keras_omv.instructions import copy_instructions
+from keras_omv.evaluation import Accuracy, DeviceRun, Mistake
+from keras_omv.front_map import front_map
 from keras_omv.memory_map import memory_map
 from keras_omv.network import Network
 from keras_omv.report import ExportReport, how
 from keras_omv.report_figures import is_exact_release, versions
+from keras_omv.report_steps import next_steps
 from keras_omv.space import ALPHAS
 from keras_omv.space_map import SIDES, SpaceMap, space_map
 from keras_omv.units import format_bytes
@@ -33,8 +32,6 @@ WORST_MISTAKES = 12
 LARGEST_TABLE = 16
 """More classes than that are listed as pairs: a table of them is not readable."""
 LISTED_PAIRS = 12
-MOST_CAMERA_LOSS = 0.02
-"""A larger loss of accuracy to RGB565 is worth training for, as the next step says."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -124,7 +121,8 @@ def page(
         space=_space(report, board),
         sides=SIDES,
         alphas=ALPHAS,
-        steps=_steps(report, board),
+        front=front_map(report.trials, report.cost.flash_bytes),
+        steps=next_steps(report, board),
         how=how(report),
         versions=versions() if made_with is None else made_with,
     )
@@ -251,68 +249,3 @@ def _pairs(accuracy: Accuracy, names: tuple[str, ...]) -> list[Pair]:
         for row, column in zip(rows, columns, strict=True)
         if wrong[row, column]
     ]
-
-
-def _steps(report: ExportReport, board: Board | Budget) -> list[str]:
-    """What to do next, a sentence or two each."""
-    if not report.fits:
-        return _mending(report, board)
-    fit = report.fit
-    steps = [
-        copy_instructions(
-            board,
-            storage=fit.storage,
-            replaces_stock_models=fit.replaces_stock_models,
-            romfs=report.romfs,
-            npu=report.npu,
-        ),
-        "Connect with OpenMV IDE: main.py prints the labels that it is most sure of, "
-        "with the frame rate.",
-    ]
-    return [*steps, *report.notes, *_improvements(report.accuracy)]
-
-
-def _improvements(accuracy: Accuracy | None) -> list[str]:
-    """What the accuracies ask for."""
-    if accuracy is None:
-        return [
-            "Measure it: export again with evaluation_data=(images, labels), images "
-            "that the training has not seen."
-        ]
-    steps, camera = [], accuracy.camera
-    if camera.int8_clean - camera.int8 > MOST_CAMERA_LOSS:
-        steps.append(
-            f"The camera's RGB565 costs {100 * (camera.int8_clean - camera.int8):.1f} "
-            "points: train on dataset.map(omv.camera_view(resolution))."
-        )
-    if accuracy.agreement < WANTED_AGREEMENT:
-        steps.append(
-            "View and device agree less than they should: run keras-omv verify on the "
-            "folder, and go by the accuracy on the device."
-        )
-    return steps
-
-
-def _mending(report: ExportReport, board: Board | Budget) -> list[str]:
-    fit, cost = report.fit, report.cost
-    steps = []
-    if fit.ram_over_bytes:
-        steps.append("Take a smaller resolution or alpha: both shrink the RAM.")
-    if fit.flash_over_bytes:
-        steps.append(
-            "Take a smaller alpha or a narrower last convolution: both shrink the file."
-        )
-    if isinstance(board, Board):
-        classes = len(report.class_names)
-        steps.append(
-            f"keras-omv space --board {board.name} --classes {classes} lists every "
-            "MobileNetV2 that fits."
-        )
-
-    def cost_there(other: Board) -> Any:
-        return cost if other.core == board.core else None
-
-    others = [change.value for change in other_boards(board, cost_there)]
-    if others:
-        steps.append(f"Or take another camera. As it is, it fits {', '.join(others)}.")
-    return steps

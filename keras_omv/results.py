@@ -10,7 +10,7 @@ import logging
 import os
 import pathlib
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from keras_omv.architecture import Levers
 from keras_omv.proposals import COSTS
@@ -18,6 +18,16 @@ from keras_omv.units import format_bytes
 
 _LOGGER = logging.getLogger(__name__)
 RESULT_FILE = "result.json"
+
+
+class Judged(Protocol):
+    """What has an accuracy, and costs under their own names."""
+
+    @property
+    def int8_accuracy(self) -> float: ...
+
+
+AnyJudged = TypeVar("AnyJudged", bound=Judged)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +132,7 @@ def read_results(project: pathlib.Path) -> tuple[TrialResult, ...]:
     return tuple(sorted(found, key=lambda r: (-r.int8_accuracy, r.latency_ms)))
 
 
-def pareto(results: Iterable[TrialResult], cost: str) -> tuple[TrialResult, ...]:
+def pareto(results: Iterable[AnyJudged], cost: str) -> tuple[AnyJudged, ...]:
     """The results that no other one beats in both accuracy and a cost.
 
     Args:
@@ -140,10 +150,10 @@ def pareto(results: Iterable[TrialResult], cost: str) -> tuple[TrialResult, ...]
             f"Invalid value received for argument `cost`. Expected one of "
             f"{', '.join(COSTS)}. Received: cost={cost!r}"
         )
-    ordered: Sequence[TrialResult] = sorted(
+    ordered: Sequence[AnyJudged] = sorted(
         results, key=lambda r: (getattr(r, cost), -r.int8_accuracy)
     )
-    front: list[TrialResult] = []
+    front: list[AnyJudged] = []
     for result in ordered:
         if not front or result.int8_accuracy > front[-1].int8_accuracy:
             front.append(result)

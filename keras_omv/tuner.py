@@ -245,6 +245,7 @@ class MobileNetV2Tuner(SearchLoop):
             evaluation_data=self._data and self._data[1].arrays(side),
             script=script,
             seed=self.recipe.seed,
+            trials=self.results(),
         )
 
     def _labels(self) -> Sequence[str]:

@@ -91,7 +91,7 @@ def test_a_board_can_be_named(tmp_path):
 def test_the_report_on_disk_is_the_report_returned(tmp_path):
     report = export(make_model(), tmp_path / "camera")
     written = json.loads((tmp_path / "camera" / "report.json").read_text())
-    assert written["format"] == "keras_omv.report/2"
+    assert written["format"] == "keras_omv.report/3"
     size = (tmp_path / "camera" / "model.tflite").stat().st_size
     assert written["flash_bytes"] == report.cost.flash_bytes == size
     assert written["accuracy"]["int8"] == report.accuracy.int8

@@ -139,7 +139,7 @@ def test_a_missing_file_is_named(copied, name):
 def test_a_report_of_another_version_is_told_from_a_broken_one(copied):
     report = copied / "report.json"
     text = report.read_text("utf-8")
-    report.write_text(text.replace("keras_omv.report/2", "keras_omv.report/1"), "utf-8")
+    report.write_text(text.replace("keras_omv.report/3", "keras_omv.report/2"), "utf-8")
     assert check_folder(copied) == (
         "report.json is of another version of keras_omv: export again",
     )
@@ -192,6 +192,8 @@ def test_a_wrong_figure_is_told_with_both_values_even_where_it_was_signed(copied
         ("accuracy__extra", 1, 'accuracy."extra" is no entry'),
         ("candidates", 5, "has no camera, labels or figures"),
         ("candidates", [{}], "has no camera, labels or figures"),
+        ("trials", 5, "has no camera, labels or figures"),
+        ("trials", [{}], "has no camera, labels or figures"),
         ("choice", "it is the best", "choice:"),
         ("quantization", "trained", "ships.quantization"),
         ("input_range", "x", "has no camera, labels or figures"),

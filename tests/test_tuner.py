@@ -14,6 +14,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import keras_omv as omv
 from keras_omv import trial as trials
 from keras_omv.errors import BudgetError, DatasetError, SearchError
+from keras_omv.front_map import trial_figures
+from keras_omv.report_check import check_folder
 from keras_omv.results import read_result, write_result
 from keras_omv.trial import StopBehind
 
@@ -50,6 +52,8 @@ def test_cost_and_objective_are_those_of_the_exported_network(tuner, tmp_path):
     # The trial's LiteRT reference kernels round a few scores another way than TFLM.
     assert report.accuracy.int8 == pytest.approx(best.int8_accuracy, abs=0.011)
     assert report.accuracy.images == 100
+    assert report.trials == trial_figures(tuner.results())
+    assert check_folder(tmp_path / "best") == ()
 
 
 def test_the_best_model_is_as_it_was_trained(tuner):
