@@ -20,7 +20,7 @@ from unittest import mock
 
 import keras_omv as omv
 from keras_omv import search_options
-from keras_omv.results import TrialResult, write_result
+from keras_omv.results import TrialResult, read_result, write_result
 from keras_omv.runner import Runner
 from keras_omv.tuner import MobileNetV2Tuner
 
@@ -31,13 +31,15 @@ class FastRunner(Runner):
     """Answers by a formula, and notes what it was asked to train."""
 
     def _trained(self, trial_id: str, proposal: Any, span: Any, *_: Any) -> TrialResult:
+        folder = self.trial_folder(trial_id)
+        # A result that is there is what ended a training, not a line after it: between
+        # the two the process may die.
+        verb = "repeat" if read_result(folder) else "begin"
         with open(self.folder / "trained.log", "a") as log:
-            log.write(f"begin {trial_id} {span.end_epoch} {proposal.point.levers}\n")
+            log.write(f"{verb} {trial_id} {span.end_epoch} {proposal.point.levers}\n")
         time.sleep(0.002)
         result = result_of(trial_id, proposal, span)
-        write_result(self.trial_folder(trial_id), result)
-        with open(self.folder / "trained.log", "a") as log:
-            log.write(f"end {trial_id} {span.end_epoch} {proposal.point.levers}\n")
+        write_result(folder, result)
         return result
 
 
