@@ -2,7 +2,8 @@
 
 Rooms, from the ground up; imports point downward only:
 
-- errors, units, progress: exceptions with a next step; KiB and MiB; bars.
+- errors, units, notebook_bars, progress: exceptions with a next step; KiB and MiB;
+  bars.
 - memory, fit, board_data, boards: the cameras' memory, what fits in it and why not.
 - network, builder, architecture: the int8 network as plain data; MobileNetV2's levers.
 - tables, operators, reader, flatbuffer: the .tflite file, read and written.

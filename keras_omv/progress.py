@@ -1,9 +1,10 @@
 """Shows what takes long as a bar on stderr, where someone is there to look at it.
 
 Work of more than a second or two is done inside of `working`. Its bar appears after a
-second, leaves nothing behind, and is not there at all where stderr is no terminal, in
-continuous integration (the environment has `CI`, as all its services set it), inside
-`silent` and after `show_progress(False)`. Imports no TensorFlow and no Keras.
+second, leaves nothing behind, and is not there at all where stderr is neither a
+terminal nor a notebook's, in continuous integration (the environment has `CI`, as all
+its services set it), inside `silent` and after `show_progress(False)`. Imports no
+TensorFlow and no Keras.
 """
 
 import contextlib
@@ -23,6 +24,8 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+
+from keras_omv.notebook_bars import NotebookBars
 
 DELAY_SECONDS = 1.0
 """What is done sooner shows no bar."""
@@ -100,8 +103,8 @@ class Bar:
 def show_progress(shown: bool = True) -> None:
     """Switches the progress bars of keras_omv on or off; they are on at first.
 
-    They appear on stderr while something takes long, and only on a terminal; notebooks
-    show none.
+    They appear while something takes long, on a terminal's stderr and below the cell of
+    a notebook.
 
     Args:
         shown: Whether bars are wanted. Defaults to `True`.
@@ -183,7 +186,7 @@ def _shown(file: TextIO | None) -> Iterator[Progress | None]:
     if not _is_watched(stream):
         yield None
         return
-    _STATE.bars = bars = _bars(Console(file=stream))
+    _STATE.bars = bars = _bars(stream)
     delay = threading.Timer(DELAY_SECONDS, bars.start)
     delay.daemon = True
     delay.start()
@@ -198,17 +201,24 @@ def _shown(file: TextIO | None) -> Iterator[Progress | None]:
 
 
 def _is_watched(stream: TextIO) -> bool:
+    if os.environ.get("CI"):
+        return False
     # Rich takes a pipe for a terminal where the environment has FORCE_COLOR.
     is_terminal = _is_terminal(stream) and Console(file=stream).is_interactive
-    return is_terminal and not os.environ.get("CI")
+    return is_terminal or _is_notebook(stream)
 
 
-def _bars(console: Console) -> Progress:
-    return Progress(
+def _is_notebook(stream: TextIO) -> bool:
+    return stream is sys.stderr and Console(file=stream).is_jupyter
+
+
+def _bars(stream: TextIO) -> Progress:
+    kind = NotebookBars if _is_notebook(stream) else Progress
+    return kind(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         TimeRemainingColumn(),
-        console=console,
+        console=Console(file=stream, force_jupyter=False),
         transient=True,
         speed_estimate_period=_SPEED_SECONDS,
         # Rich would swap the streams as the bars appear, in the timer's thread, and

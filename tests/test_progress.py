@@ -5,6 +5,7 @@ import shutil
 import sys
 
 import exports
+import notebook
 import pytest
 
 from keras_omv.cli import main
@@ -148,6 +149,24 @@ def test_no_bars_in_a_log(settings):
     ran = run_in_pipes(python(AT_ONCE + WORK), **settings)
     assert ran.shown == ""
     assert ran.out.splitlines() == PRINTED
+
+
+def test_bars_appear_below_a_notebooks_cell_and_leave_nothing_behind():
+    ran = notebook.run(AT_ONCE + WORK)
+    assert "Outer work" in ran.drawn
+    assert "Inner work" in ran.drawn
+    assert ran.printed.splitlines() == PRINTED
+    assert ran.left == [""]
+
+
+def test_a_notebook_shows_no_bar_of_what_is_short_or_not_wanted_or_in_ci():
+    assert notebook.run(AT_ONCE + WORK, CI="true").left == []
+    unwanted = "progress.show_progress(False)\n" + WORK.replace("before", "short")
+    assert notebook.run(AT_ONCE + unwanted).left == []
+    short = WORK.replace("0.2", "0.01").replace("before", "short")
+    ran = notebook.run(short)
+    assert ran.printed.splitlines() == ["short", *PRINTED[1:]]
+    assert ran.left == []
 
 
 @pytest.mark.parametrize(
