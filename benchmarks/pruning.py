@@ -39,7 +39,7 @@ import keras_omv as omv
 from keras_omv.architecture import Levers
 from keras_omv.images import ImageData, load_digits, load_image_folder
 from keras_omv.mobilenet import model_of_levers
-from keras_omv.recipe import Recipe, compile_model, training_batches
+from keras_omv.recipe import LearningRate, Recipe, compile_model, training_batches
 
 CALIBRATION_IMAGES = 512
 ALPHAS = tuple(percent / 100 for percent in range(5, 36))
@@ -114,12 +114,12 @@ class Task:
         )
         images = self.data.train_images, self.data.train_labels
         dataset = training_batches(tf.data.Dataset.from_tensor_slices(images), recipe)
-        compile_model(model, recipe, int(dataset.cardinality()))
+        compile_model(model, recipe)
         model.fit(
             dataset,
             epochs=recipe.epochs,
             shuffle=False,
-            callbacks=list(callbacks),
+            callbacks=[LearningRate(recipe, int(dataset.cardinality())), *callbacks],
             verbose=0,
         )
         return model

@@ -14,21 +14,26 @@ from keras_omv.graph import Graph
 from keras_omv.view import QuantizedView
 
 WHOLE_RANGE = (0.0, 255.0)
-_CALIBRATION_IMAGES = 128
 
 
 def int8_accuracy(
-    model: Any, data: Any, *, view: QuantizedView | None = None, limit: int = 500
+    model: Any,
+    data: Any,
+    *,
+    view: QuantizedView | None = None,
+    limit: int = 500,
+    calibration_images: int = 512,
 ) -> float:
     """Accuracy of the int8 network that a model would be exported as now.
 
     Args:
         model: A model, in training or not; without trained ranges they are taken
-            from the first 128 images.
+            from the images.
         data: Images and labels: a pair of arrays or a dataset of batches.
         view: Of the model, to use where it has no trained ranges; a second
             measurement with it is quicker. Defaults to `None`, a new one.
         limit: The number of images after which to stop.
+        calibration_images: How many of these to take ranges from, spread evenly.
     """
     images, labels = gather(data, limit=limit)
     trained_view = trained.in_training(model)
@@ -36,7 +41,8 @@ def int8_accuracy(
         view = trained_view
     else:
         view = view or QuantizedView(model)
-        view.calibrate(batches_of(images, limit=_CALIBRATION_IMAGES))
+        # Not the first ones: those may all be of one class.
+        view.calibrate(batches_of(images[:: -(-len(images) // calibration_images)]))
     return float(np.mean(device_classes(view, images) == labels))
 
 

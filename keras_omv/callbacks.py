@@ -47,14 +47,18 @@ class BudgetMonitor(keras.callbacks.Callback):
             `"raise"` a `BudgetError`. Defaults to `"warn"`.
         evaluation_data: Images and labels, as for `omv.export`, on which to measure
             the int8 network, and the model as Keras computes it, between epochs; the
-            first 500 are taken. Defaults to `None`: not measured.
-        evaluation_freq: After how many epochs to measure again. The first epoch and
-            the last one are always measured. Defaults to `1`: every epoch.
+            first 500 are taken, and without trained ranges these are taken from 128
+            of them. Defaults to `None`: not measured.
+        evaluation_freq: After how many epochs to measure again. The fit's first epoch
+            and its last one are measured too; epochs between have no such accuracy in
+            their `logs`, which callbacks that follow it are told of by a warning of
+            Keras. Defaults to `1`: every epoch.
         log_dir: The folder of the charts for TensorBoard. Defaults to `None`: that of
             the `keras.callbacks.TensorBoard` in the same fit; no charts without one.
 
     Raises:
-        ValueError: If `on_exceed` is none of the three or `evaluation_freq` below 1.
+        ValueError: If `on_exceed` is none of the three, or `evaluation_freq` no whole
+            number of 1 or more.
         DatasetError: If `evaluation_data` is no images and labels.
 
     Example:
@@ -83,11 +87,11 @@ class BudgetMonitor(keras.callbacks.Callback):
                 "Invalid value received for argument `on_exceed`. Expected 'warn', "
                 f"'stop' or 'raise'. Received: on_exceed={on_exceed!r}"
             )
-        if evaluation_freq < 1:
+        if not isinstance(evaluation_freq, int) or evaluation_freq < 1:
             raise ValueError(
                 "Invalid value received for argument `evaluation_freq`. Expected a "
-                "number of epochs, at least 1. Received: "
-                f"evaluation_freq={evaluation_freq}"
+                "whole number of epochs, at least 1. Received: "
+                f"evaluation_freq={evaluation_freq!r}"
             )
         self.board = board
         self.on_exceed = on_exceed
@@ -152,9 +156,10 @@ class BudgetMonitor(keras.callbacks.Callback):
 
     def _is_measured(self, epoch: int) -> bool:
         # The first: CSVLogger makes its columns there, and has no others later.
-        last = (self.params or {}).get("epochs", 0) - 1
         is_first = epoch == self._first_epoch
-        return is_first or epoch == last or (epoch + 1) % self.evaluation_freq == 0
+        is_planned_last = epoch == (self.params or {}).get("epochs", 0) - 1
+        is_last = is_planned_last or self.model.stop_training
+        return is_first or is_last or (epoch + 1) % self.evaluation_freq == 0
 
 
 class OpenMVExport(keras.callbacks.Callback):

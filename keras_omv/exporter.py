@@ -37,6 +37,7 @@ from keras_omv.evaluation import Accuracy
 from keras_omv.evaluation_data import gather
 from keras_omv.export_checks import check_models, check_options
 from keras_omv.front_map import trial_figures
+from keras_omv.fusion import build_graph
 from keras_omv.npu import compile_for
 from keras_omv.planned import warn_if_denser
 from keras_omv.progress import working
@@ -125,7 +126,8 @@ def export(
             labels and `stock_models` do not fit its ROMFS beside the model.
         TrainingDivergedError: If a weight is not a finite number.
         ValueError: If `dtype` is not int8, or `input_range` is not the one that a
-            model was trained with, or the camera has no ROMFS for `stock_models`.
+            model was trained with, or the camera has no ROMFS for `stock_models`, or
+            `trials` are of another search.
 
     Example:
 
@@ -152,6 +154,12 @@ def export(
     class_labels(class_names)
     models = named_models(model)
     check_models(models, class_names, evaluation_data)
+    search_trials = trial_figures(
+        trials,
+        board=board,
+        classes=len(class_names),
+        channels=build_graph(next(iter(models.values()))).input_shape[-1],
+    )
     for one in models.values():
         warn_if_denser(one, board)
     candidates = _candidates(
@@ -194,7 +202,7 @@ def export(
         accuracy=_accuracy(chosen, evaluation),
         candidates=tuple(_figures(one, ships=one is chosen) for one in candidates),
         choice=why,
-        trials=trial_figures(trials),
+        trials=search_trials,
         warnings=warnings,
         zero_weights=zero_share(chosen.network),
         notes=_notes(chosen, board),

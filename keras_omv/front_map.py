@@ -7,8 +7,10 @@ the left and from the bottom. Imports no TensorFlow.
 import dataclasses
 from collections.abc import Iterable, Sequence
 
+from keras_omv.boards import Board, Budget
 from keras_omv.report import TrialFigures
 from keras_omv.results import TrialResult, pareto
+from keras_omv.screening import cost_of_levers
 from keras_omv.units import format_bytes
 
 FRONT, BEATEN, STOPPED = "front", "beaten", "stopped"
@@ -56,24 +58,50 @@ class FrontMap:
         return tuple(dot for dot in self.dots if dot.kind == FRONT)
 
 
-def trial_figures(results: Iterable[TrialResult]) -> tuple[TrialFigures, ...]:
+def trial_figures(
+    results: Iterable[TrialResult],
+    *,
+    board: Board | Budget,
+    classes: int,
+    channels: int,
+) -> tuple[TrialFigures, ...]:
     """What a report says of a search's trials.
 
     Args:
         results: Such as `tuner.results()`.
+        board: The camera of the export, for which flash and RAM are computed.
+        classes: Of the model that is exported.
+        channels: Of its images.
+
+    Raises:
+        ValueError: If a trial is of other images or classes, or its accuracy is no
+            share.
     """
-    return tuple(
-        TrialFigures(
-            alpha=result.levers.alpha,
-            resolution=result.levers.resolution,
-            head_channels=result.levers.head,
-            depth=result.levers.depth,
-            flash_bytes=result.flash_bytes,
-            ram_bytes=result.ram_bytes,
-            int8_accuracy=result.int8_accuracy,
-            stopped=result.stopped,
+    return tuple(_figures(result, board, classes, channels) for result in results)
+
+
+def _figures(
+    result: TrialResult, board: Board | Budget, classes: int, channels: int
+) -> TrialFigures:
+    levers, accuracy = result.levers, float(result.int8_accuracy)
+    is_same_task = (levers.classes, levers.channels) == (classes, channels)
+    if not is_same_task or not 0 <= accuracy <= 1:
+        raise ValueError(
+            "Invalid value received for argument `trials`. Expected those of the "
+            f"model's own search, of {classes} classes and {channels} channels, with "
+            f"an accuracy in [0, 1]. Received: {result}, {levers.classes} classes and "
+            f"{levers.channels} channels. Pass tuner.results(), or leave it out."
         )
-        for result in results
+    cost = cost_of_levers(levers, board=board)
+    return TrialFigures(
+        alpha=float(levers.alpha),
+        resolution=int(levers.resolution),
+        head_channels=int(levers.head),
+        depth=int(levers.depth),
+        flash_bytes=cost.flash_bytes,
+        ram_bytes=cost.ram_bytes,
+        int8_accuracy=accuracy,
+        stopped=bool(result.stopped),
     )
 
 

@@ -1,7 +1,7 @@
 """Shows what takes long as a bar on stderr, where someone is there to look at it.
 
 Work of more than a second or two is done inside of `working`. Its bar appears after a
-second, leaves nothing behind, and is not there at all where stderr is neither a
+second, leaves nothing to see, and is not there at all where stderr is neither a
 terminal nor a notebook's, in continuous integration (the environment has `CI`, as all
 its services set it), inside `silent` and after `show_progress(False)`. Imports no
 TensorFlow and no Keras.
@@ -209,7 +209,9 @@ def _is_watched(stream: TextIO) -> bool:
 
 
 def _is_notebook(stream: TextIO) -> bool:
-    return stream is sys.stderr and Console(file=stream).is_jupyter
+    # Rich asks where it is, not what the stream is: that may be one that captures.
+    is_kernels = type(stream).__module__.partition(".")[0] == "ipykernel"
+    return is_kernels and Console(file=stream).is_jupyter
 
 
 def _bars(stream: TextIO) -> Progress:

@@ -67,63 +67,54 @@ class Recipe:
         return self.epochs - max(1, round(self.epochs * self.quantized_share))
 
 
-@keras.saving.register_keras_serializable(package="keras_omv")
-class WarmUpCosine(keras.optimizers.schedules.LearningRateSchedule):
-    """A learning rate that rises in a line from a tenth, then falls as half a cosine.
+class LearningRate(keras.callbacks.Callback):
+    """Sets the learning rate of a recipe: it rises in a line, then falls as a cosine.
 
     The values of `keras.optimizers.schedules.CosineDecay` with a warm-up. AdamW traces
-    its schedule once for every variable, and with Keras' own branch that takes longer
-    than all the rest of a MobileNetV2's step; this one has none.
+    a schedule of its own once for every variable, which takes longer than all the rest
+    of a MobileNetV2's step; a number takes no time, and any Keras reads it from a file.
 
     Args:
-        learning_rate: The highest.
-        warmup_steps: For how many steps it rises.
-        decay_steps: For how many steps after these it falls, to a hundredth.
-
-    Example:
-
-    >>> schedule = WarmUpCosine(0.01, warmup_steps=10, decay_steps=90)
-    >>> [round(float(schedule(step)), 4) for step in (0, 5, 10, 55, 100)]
-    [0.001, 0.0055, 0.01, 0.005, 0.0001]
+        recipe: How to train.
+        steps: Steps of an epoch.
     """
 
-    def __init__(
-        self, learning_rate: float, *, warmup_steps: int, decay_steps: int
+    def __init__(self, recipe: Recipe, steps: int) -> None:
+        super().__init__()
+        self.recipe = recipe
+        self.steps = steps
+
+    def on_train_batch_begin(
+        self, batch: int, logs: dict[str, Any] | None = None
     ) -> None:
-        self.learning_rate = learning_rate
-        self.warmup_steps = warmup_steps
-        self.decay_steps = decay_steps
+        # Not int(iterations): a strategy of several devices mirrors the variable.
+        step = int(tf.convert_to_tensor(self.model.optimizer.iterations))
+        self.model.optimizer.learning_rate = self.at(step)
 
-    def __call__(self, step: Any) -> Any:
-        step = keras.ops.cast(step, "float32")
-        decayed = keras.ops.clip((step - self.warmup_steps) / self.decay_steps, 0, 1)
-        cosine = keras.ops.cos(math.pi * decayed)
-        share = 1 + (1 - _LOWEST_SHARE) / 2 * (cosine - 1)
-        if self.warmup_steps:
-            risen = keras.ops.minimum(step / self.warmup_steps, 1)
-            share += (1 - _FIRST_SHARE) * (risen - 1)
-        return self.learning_rate * share
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            "learning_rate": self.learning_rate,
-            "warmup_steps": self.warmup_steps,
-            "decay_steps": self.decay_steps,
-        }
+    def at(self, step: int) -> float:
+        """The learning rate of a step, counted from 0."""
+        total = self.steps * self.recipe.epochs
+        warm_up = min(2 * self.steps, total // 2)
+        if step < warm_up:
+            share = _FIRST_SHARE + (1 - _FIRST_SHARE) * step / warm_up
+        else:
+            done = min(1.0, (step - warm_up) / max(1, total - warm_up))
+            cosine = (1 + math.cos(math.pi * done)) / 2
+            share = _LOWEST_SHARE + (1 - _LOWEST_SHARE) * cosine
+        return self.recipe.learning_rate * share
 
 
-def compile_model(model: Any, recipe: Recipe, steps: int) -> None:
-    """Compiles a classifier for a fit of this recipe.
+def compile_model(model: Any, recipe: Recipe) -> None:
+    """Compiles a classifier for a fit of this recipe, in which a `LearningRate` stands.
+
+    Which variables are trained is settled here: not afterwards.
 
     Args:
         model: From images to class probabilities.
         recipe: How to train.
-        steps: Steps of an epoch.
     """
     model.compile(
-        keras.optimizers.AdamW(
-            _learning_rate(recipe, steps), weight_decay=recipe.weight_decay
-        ),
+        keras.optimizers.AdamW(recipe.learning_rate, weight_decay=recipe.weight_decay),
         loss="sparse_categorical_crossentropy",
         metrics=["accuracy"],
         # On a CPU, XLA takes longer to compile this than such a training takes.
@@ -135,8 +126,7 @@ def compile_model(model: Any, recipe: Recipe, steps: int) -> None:
 def _make_variables(model: Any) -> None:
     """Makes the variables of optimizer and metrics, which a first step would make.
 
-    TensorFlow traces a step that makes variables twice: at alpha 0.35 that is 11 s in
-    place of 4 s.
+    TensorFlow traces a step that makes variables twice.
     """
     model.optimizer.build(model.trainable_variables)
     scores = np.zeros((1, *model.output_shape[1:]), "float32")
@@ -203,11 +193,3 @@ def _augment(image: Any, number: Any, shift: int, recipe: Recipe) -> Any:
         image = tf.pad(image, pads, mode="REFLECT")
         image = tf.image.stateless_random_crop(image, shape, seed)
     return tf.cast(image, tf.float32)
-
-
-def _learning_rate(recipe: Recipe, steps: int) -> WarmUpCosine:
-    total = steps * recipe.epochs
-    warm_up = min(2 * steps, total // 2)
-    return WarmUpCosine(
-        recipe.learning_rate, warmup_steps=warm_up, decay_steps=max(1, total - warm_up)
-    )

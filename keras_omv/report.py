@@ -229,8 +229,8 @@ def how(report: ExportReport) -> dict[str, str]:
     }
     if report.trials:
         found["trials"] = (
-            "measured: int8_accuracy on the search's validation images; exact: "
-            "flash_bytes and ram_bytes, from the levers"
+            "measured: int8_accuracy on the search's validation images; derived: "
+            "flash_bytes and ram_bytes, as those of the model, from the levers"
         )
     if report.romfs is not None:
         found["romfs"] = "exact: read back from romfs.img"

@@ -229,6 +229,8 @@ def trial_differences(again: ExportReport, board: Board | Budget) -> Iterator[st
         yield from entry_differences(said, now, "its levers give", prefix)
         if not 0 <= trial.int8_accuracy <= 1:
             yield f"{prefix}int8_accuracy: {trial.int8_accuracy} is no share"
+        if not isinstance(trial.stopped, bool):
+            yield f"{prefix}stopped: {_shown(trial.stopped)} is neither true nor false"
 
 
 def entry_differences(

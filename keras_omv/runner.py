@@ -96,17 +96,16 @@ class Runner:
             trial_id, proposal, span, former, train, validation, options
         )
 
-    def build(self, values: Mapping[str, Any], images: int) -> Any:
+    def build(self, values: Mapping[str, Any]) -> Any:
         """A compiled model of hyperparameters, with random weights.
 
         Args:
             values: Of the hyperparameters.
-            images: How many training images there are.
         """
         proposal = self.space.proposal(values)
         span = _span(values, self.recipe.epochs)
         recipe = trials.recipe_of(proposal, self.recipe, span)
-        return trials.build(proposal, recipe, images=images)
+        return trials.build(proposal, recipe)
 
     def load(self, trial_id: str) -> Any:
         """The trained model of a trial."""
@@ -151,7 +150,7 @@ class Runner:
         gc.collect()  # The graphs of the trial before hold each other.
         recipe = trials.recipe_of(proposal, self.recipe, span)
         with self._scope():
-            model, started_from = self._model(proposal, recipe, former, train.count)
+            model, started_from = self._model(proposal, recipe, former)
         stops = self._stops(span, started_from)
         curve = trials.fit(
             model,
@@ -186,12 +185,12 @@ class Runner:
         return result
 
     def _model(
-        self, proposal: Proposal, recipe: Recipe, former: str | None, images: int
+        self, proposal: Proposal, recipe: Recipe, former: str | None
     ) -> tuple[Any, str]:
         """A compiled model, and where its weights come from."""
         if former is not None:
             return self.load(former), former
-        model = trials.build(proposal, recipe, images=images)
+        model = trials.build(proposal, recipe)
         started_from = start_weights(
             model,
             proposal.point.levers,

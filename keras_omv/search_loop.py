@@ -148,11 +148,6 @@ class SearchLoop(keras_tuner.Tuner):
         """
         return pareto(self.results(), cost)
 
-    @property
-    def image_count(self) -> int:
-        """How many training images there are, 1 before `search` was called."""
-        return self._data[0].count if self._data else 1
-
     def _make_oracle(self, options: SearchOptions) -> Any:
         """The oracle, kept in the folder by the process that has it."""
         oracle = options.make_oracle(self.runner)
@@ -235,4 +230,4 @@ class _Builder(keras_tuner.HyperModel):
         self._loop = loop
 
     def build(self, hp: Any) -> Any:
-        return self._loop.runner.build(hp.values, self._loop.image_count)
+        return self._loop.runner.build(hp.values)

@@ -19,6 +19,7 @@ from keras_omv.mobilenet import model_of_levers
 from keras_omv.pruners import ChannelPruning, Pruning
 from keras_omv.qat import QuantizationAwareTraining
 from keras_omv.recipe import (
+    LearningRate,
     Recipe,
     compile_model,
     pruning_schedule,
@@ -69,7 +70,7 @@ def train(
     images = (data.train_images, data.train_labels)
     dataset = training_batches(tf.data.Dataset.from_tensor_slices(images), recipe)
     steps = int(dataset.cardinality())
-    compile_model(model, recipe, steps)
+    compile_model(model, recipe)
     options = {"board": board, "stock_models": stock_models, "script": script}
     export = _make_export(data, directory, seed=recipe.seed, **options)
     model.fit(
@@ -82,6 +83,7 @@ def train(
             *([ChannelPruning(board)] if shrink else []),
             *_compression(recipe, steps),
             BudgetMonitor(board),
+            LearningRate(recipe, steps),
             *callbacks,
             export,
         ],

@@ -21,6 +21,7 @@ from keras_omv.proposals import AUGMENTATIONS, Proposal
 from keras_omv.pruners import Pruning
 from keras_omv.qat import QuantizationAwareTraining
 from keras_omv.recipe import (
+    LearningRate,
     Recipe,
     compile_model,
     pruning_schedule,
@@ -100,23 +101,17 @@ def recipe_of(proposal: Proposal, recipe: Recipe, span: Span) -> Recipe:
     return dataclasses.replace(recipe, **changes)
 
 
-def build(proposal: Proposal, recipe: Recipe, *, images: int) -> Any:
+def build(proposal: Proposal, recipe: Recipe) -> Any:
     """A compiled model of a proposal, with random weights.
 
     Args:
         proposal: What to build.
         recipe: How it is to be trained.
-        images: How many training images there are.
     """
     keras.utils.set_random_seed(recipe.seed)
     model = model_of_levers(proposal.point.levers)
-    compile_model(model, recipe, steps_per_epoch(images, recipe))
+    compile_model(model, recipe)
     return model
-
-
-def steps_per_epoch(images: int, recipe: Recipe) -> int:
-    """Batches of an epoch."""
-    return -(-images // recipe.batch_size)
 
 
 def fit(
@@ -139,8 +134,10 @@ def fit(
         TrainingDivergedError: If the weights are no longer finite numbers.
     """
     resolution = model.input_shape[1]
-    schedule = pruning_schedule(recipe, steps_per_epoch(train.count, recipe))
-    own = [Pruning(schedule)] if schedule else []
+    steps = -(-train.count // recipe.batch_size)
+    own: list[keras.callbacks.Callback] = [LearningRate(recipe, steps)]
+    if schedule := pruning_schedule(recipe, steps):
+        own.append(Pruning(schedule))
     if quantized and span.end_epoch > recipe.start_epoch:
         own.append(QuantizationAwareTraining(max(recipe.start_epoch, span.begin_epoch)))
     history = model.fit(

@@ -1,10 +1,12 @@
 """The search in report.html: its trials, its front and the place of the model."""
 
+import dataclasses
 import json
 import re
 import shutil
 
 import exports
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -49,12 +51,19 @@ def exported(tmp_path_factory):
     return exports.make_export(folder, trials=TRIALS)
 
 
+def figures(*results):
+    return trial_figures(results, board=BOARD, classes=3, channels=3)
+
+
 @given(st.lists(OUTCOMES, min_size=1, max_size=12), st.integers(9_990, 10_010))
 def test_what_lies_on_the_front_is_beaten_by_none(outcomes, flash_bytes):
-    trials = trial_figures(
-        result(flash_bytes=size, int8_accuracy=share, stopped=stopped)
+    (known,) = figures(TRIALS[0])
+    trials = [
+        dataclasses.replace(
+            known, flash_bytes=size, int8_accuracy=share, stopped=stopped
+        )
         for size, share, stopped in outcomes
-    )
+    ]
     drawn = front_map(trials, flash_bytes)
     kinds = [dot.kind for dot in drawn.dots]
     assert len(kinds) == len(outcomes)
@@ -74,7 +83,7 @@ def test_what_lies_on_the_front_is_beaten_by_none(outcomes, flash_bytes):
 
 
 def test_trials_lie_by_flash_and_accuracy():
-    drawn = front_map(trial_figures(TRIALS), TRIALS[0].flash_bytes)
+    drawn = front_map(figures(*TRIALS), TRIALS[0].flash_bytes)
     assert [dot.kind for dot in drawn.dots] == [STOPPED, BEATEN, *[FRONT] * 3]
     assert [dot.title[:18] for dot in drawn.front] == [
         "60.0%: alpha 0.1, ",
@@ -88,7 +97,7 @@ def test_trials_lie_by_flash_and_accuracy():
 
 
 def test_one_trial_lies_in_the_middle_and_none_has_no_picture():
-    (dot,) = front_map(trial_figures(TRIALS[:1]), TRIALS[0].flash_bytes).dots
+    (dot,) = front_map(figures(TRIALS[0]), TRIALS[0].flash_bytes).dots
     assert (dot.left, dot.bottom) == (50, 50)
     assert front_map((), 1) is None
 
@@ -109,6 +118,7 @@ def test_the_report_shows_the_search_and_its_check_agrees(exported):
         ({"alpha": 0.75}, "trials.1.flash_bytes"),
         ({"alpha": -1}, "alpha"),
         ({"int8_accuracy": 1.5}, "trials.1.int8_accuracy: 1.5 is no share"),
+        ({"stopped": 0}, "trials.1.stopped: 0 is neither true nor false"),
         ({"int8_accuracy": "best"}, "has no camera, labels or figures"),
         ({"extra": 1}, "has no camera, labels or figures"),
     ],
@@ -121,6 +131,34 @@ def test_what_a_trial_cannot_be_is_told_even_where_it_was_signed(
     trials[1].update(figures)
     rewrite(folder, trials=trials)
     assert any(expected in text for text in check_folder(folder))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"int8_accuracy": float("nan")},
+        {"int8_accuracy": 1.5},
+        {"levers": omv.Levers(alpha=0.1, resolution=48, classes=4)},
+        {"levers": omv.Levers(alpha=0.1, resolution=48, classes=3, channels=1)},
+    ],
+)
+def test_trials_of_another_search_are_refused(tmp_path, change):
+    wrong = dataclasses.replace(TRIALS[0], **change)
+    with pytest.raises(ValueError, match="argument `trials`"):
+        exports.make_export(tmp_path / "camera", trials=[TRIALS[1], wrong])
+    assert not (tmp_path / "camera").exists()
+
+
+def test_trials_count_for_the_camera_of_the_export(tmp_path):
+    """Searched for a Cortex-M55, exported for a Cortex-M7; NumPy's numbers."""
+    n6 = omv.get_board("openmv-n6")
+    cost = omv.estimate(TRIALS[0].levers, board=n6)
+    searched = dataclasses.replace(
+        TRIALS[0], ram_bytes=cost.ram_bytes, int8_accuracy=np.float32(0.5)
+    )
+    made = exports.make_export(tmp_path / "camera", trials=[searched])
+    assert made.report.trials[0].ram_bytes == TRIALS[0].ram_bytes != cost.ram_bytes
+    assert check_folder(made.folder) == ()
 
 
 def test_a_model_of_no_search_has_no_such_picture(tmp_path):

@@ -155,8 +155,23 @@ def test_bars_appear_below_a_notebooks_cell_and_leave_nothing_behind():
     ran = notebook.run(AT_ONCE + WORK)
     assert "Outer work" in ran.drawn
     assert "Inner work" in ran.drawn
+    assert "\x1b" not in ran.drawn
     assert ran.printed.splitlines() == PRINTED
     assert ran.left == [""]
+
+
+def test_all_bars_of_a_notebooks_cell_have_one_place():
+    ran = notebook.run(AT_ONCE + 2 * WORK + "display(3)")
+    assert ran.drawn.count("Inner work") >= 2
+    assert ran.printed.splitlines() == 2 * PRINTED
+    assert ran.left == ["", "3"]
+
+
+def test_no_bar_in_a_notebook_where_stderr_is_captured():
+    captured = "import contextlib, io\nwith contextlib.redirect_stderr(io.StringIO()):"
+    ran = notebook.run(f"{AT_ONCE}{captured}\n    exec({WORK!r})")
+    assert ran.printed.splitlines() == PRINTED
+    assert ran.left == []
 
 
 def test_a_notebook_shows_no_bar_of_what_is_short_or_not_wanted_or_in_ci():

@@ -1,10 +1,13 @@
 """How the default recipe trains."""
 
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
 
-from keras_omv.recipe import Recipe, WarmUpCosine, compile_model
+from keras_omv.recipe import LearningRate, Recipe, compile_model
 
 
 def make_model():
@@ -18,33 +21,64 @@ def make_model():
     )
 
 
-@pytest.mark.parametrize(("warmup_steps", "decay_steps"), [(0, 1), (0, 40), (12, 30)])
-def test_the_learning_rate_is_that_of_keras_cosine_decay(warmup_steps, decay_steps):
-    ours = WarmUpCosine(0.004, warmup_steps=warmup_steps, decay_steps=decay_steps)
+def make_data():
+    return np.ones((16, 8), "float32"), np.arange(16) % 3
+
+
+@pytest.mark.parametrize(("epochs", "steps"), [(1, 1), (1, 9), (2, 20), (7, 6)])
+def test_the_learning_rate_is_that_of_keras_cosine_decay(epochs, steps):
+    ours = LearningRate(Recipe(epochs=epochs, learning_rate=0.004), steps)
+    warmup_steps = min(2 * steps, epochs * steps // 2)
     keras_own = keras.optimizers.schedules.CosineDecay(
         0.0004 if warmup_steps else 0.004,
-        decay_steps,
+        epochs * steps - warmup_steps,
         alpha=0.01,
         warmup_target=0.004 if warmup_steps else None,
         warmup_steps=warmup_steps,
     )
-    steps = range(warmup_steps + decay_steps + 5)
-    expected = [float(keras_own(step)) for step in steps]
-    assert [float(ours(step)) for step in steps] == pytest.approx(expected, rel=1e-5)
+    numbers = range(epochs * steps + 5)
+    expected = [float(keras_own(number)) for number in numbers]
+    assert [ours.at(number) for number in numbers] == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_training_goes_on_from_its_file_with_its_learning_rate(tmp_path):
-    model = make_model()
-    compile_model(model, Recipe(epochs=3), steps=4)
+def test_every_step_has_its_learning_rate_also_where_a_training_goes_on():
+    model, recipe = make_model(), Recipe(epochs=4)
+    compile_model(model, recipe)
+    rates = LearningRate(recipe, 4)
+    seen = []
+    note = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: seen.append(
+            float(model.optimizer.learning_rate)
+        )
+    )
+    for initial_epoch, epochs in ((0, 1), (1, 4)):
+        model.fit(
+            *make_data(),
+            batch_size=4,
+            initial_epoch=initial_epoch,
+            epochs=epochs,
+            callbacks=[rates, note],
+            verbose=0,
+        )
+    assert seen == pytest.approx([rates.at(step) for step in range(16)])
+
+
+def test_a_training_is_read_from_its_file_by_keras_alone(tmp_path):
+    model, recipe = make_model(), Recipe(epochs=3)
+    compile_model(model, recipe)
+    rate = LearningRate(recipe, 4)
+    model.fit(*make_data(), batch_size=4, epochs=1, callbacks=[rate], verbose=0)
     model.save(tmp_path / "model.keras")
-    loaded = keras.models.load_model(tmp_path / "model.keras")
-    rate = loaded.optimizer.get_config()["learning_rate"]
-    assert rate["registered_name"] == "keras_omv>WarmUpCosine"
-    assert rate["config"] == {
-        "learning_rate": 0.003,
-        "warmup_steps": 6,
-        "decay_steps": 6,
-    }
+    code = (
+        "import keras, sys; print(keras.models.load_model(sys.argv[1]).optimizer.name)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "model.keras"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == "adamw", done.stderr[-2000:]
 
 
 def test_a_step_is_traced_once(monkeypatch):
@@ -53,8 +87,8 @@ def test_a_step_is_traced_once(monkeypatch):
     monkeypatch.setattr(
         model, "train_step", lambda d: traced.append(1) or train_step(d)
     )
-    compile_model(model, Recipe(), steps=4)
+    compile_model(model, Recipe())
     assert model.get_metrics_result()["accuracy"] == 0
-    images, labels = np.ones((16, 8), "float32"), np.arange(16) % 3
-    model.fit(images, labels, batch_size=4, epochs=2, verbose=0)
+    rates = LearningRate(Recipe(epochs=2), 4)
+    model.fit(*make_data(), batch_size=4, epochs=2, callbacks=[rates], verbose=0)
     assert len(traced) == 1

@@ -215,9 +215,38 @@ def test_a_fit_that_goes_on_measures_its_own_first_epoch():
     assert len(history["omv_int8_accuracy"]) == 2
 
 
-def test_a_frequency_that_is_no_number_of_epochs_is_refused():
-    with pytest.raises(ValueError, match=r"at least 1\. Received: evaluation_freq=0"):
-        omv.BudgetMonitor(BOARD, evaluation_freq=0)
+class Stop(keras.callbacks.Callback):
+    """Ends a fit after its second epoch."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.stop_training = epoch == 1
+
+
+def test_the_last_epoch_is_measured_also_where_a_fit_is_stopped():
+    monitor = omv.BudgetMonitor(BOARD, evaluation_data=make_data(), evaluation_freq=9)
+    history = fit(make_model(), [Stop(), monitor], epochs=7).history
+    assert len(history["omv_macs"]) == len(history["omv_int8_accuracy"]) == 2
+
+
+@pytest.mark.parametrize("frequency", [0, 1.5, None, "3"])
+def test_a_frequency_that_is_no_number_of_epochs_is_refused(frequency):
+    with pytest.raises(ValueError, match=f"at least 1. Received: .*{frequency!r}"):
+        omv.BudgetMonitor(BOARD, evaluation_freq=frequency)
+
+
+def test_ranges_are_taken_from_all_classes_also_where_images_are_sorted_by_class():
+    model, (images, labels) = make_model(), make_data(400)
+    fit(model, [])
+    order = np.argsort(labels, kind="stable")
+    found = EpochAccuracy(model, (images[order], labels[order])).int8()
+    assert found == pytest.approx(
+        EpochAccuracy(model, (images, labels)).int8(), abs=0.02
+    )
+    # Black pictures give no ranges at all; those of white ones are needed.
+    shades = np.repeat([0.0, 255.0], 200)[:, None, None, None] * np.ones((1, 12, 12, 1))
+    accuracy = EpochAccuracy(model, (shades.astype("float32"), np.repeat([0, 1], 200)))
+    accuracy.int8()
+    assert max(high for _, high in accuracy._view.get_ranges().values()) > 1
 
 
 def test_a_monitor_can_be_copied_after_a_fit(tmp_path):
