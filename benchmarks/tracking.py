@@ -119,11 +119,13 @@ def measure(settings: Settings) -> dict[str, Any]:
         "monitor": statistics.median(plain.seconds[afterwards]),
         "monitor_while_pruning": statistics.median(plain.seconds[while_pruning]),
         "monitor_with_accuracies": statistics.median(measuring.seconds[afterwards]),
-        # A mean: the time of few epochs, shared by all.
+        # A mean: the time of few epochs, shared by all but the first.
         "monitor_with_seldom_accuracies": statistics.mean(seldom.seconds[1:]),
     }
     return {
         "epoch_seconds": epoch_seconds,
+        # The first epoch's end traces, once, what measures.
+        "first_measuring_seconds": measuring.seconds[0],
         "train_begin_seconds": plain.begin_seconds,
         "seconds": seconds,
         "shares": {name: value / epoch_seconds for name, value in seconds.items()},
