@@ -193,11 +193,13 @@ def test_the_readme_has_the_tables_of_quantization_and_pruning(load):
 
 
 def test_the_readme_has_the_shares_of_watching(load):
-    shares = json.loads(load("tracking").PATH.read_text())["rows"][0]["shares"]
+    (row,) = json.loads(load("tracking").PATH.read_text())["rows"]
+    shares = row["shares"]
     readme = " ".join((FOLDER.parent / "README.md").read_text().split())
     most = max(shares["monitor"], shares["monitor_while_pruning"])
     assert f"That takes {most:.1%} of an epoch".replace("%", " %") in readme
     every = f"take {shares['monitor_with_accuracies']:.0%} of it".replace("%", " %")
     assert every in readme
-    seldom = f"takes {shares['monitor_with_seldom_accuracies']:.1%} ("
+    seldom = f"all together takes {shares['monitor_with_seldom_accuracies']:.1%}."
     assert seldom.replace("%", " %") in readme
+    assert f"The first time takes {row['first_measuring_seconds']:.0f} s more" in readme
