@@ -19,7 +19,8 @@ import numpy as np
 RESULTS = pathlib.Path(__file__).parent / "results"
 PACKAGES = (
     *("keras-omv", "keras", "tensorflow", "tf-keras", "numpy"),
-    *("tensorflow-model-optimization", "tflite-micro"),
+    *("tensorflow-model-optimization", "tflite-micro", "ai-edge-litert"),
+    *("keras-tuner", "optuna"),
 )
 PIXEL_SCALE, PIXEL_OFFSET = 1 / 127.5, -1.0
 """What makes pixels from 0 to 255 the values from -1 to 1 that networks take."""
@@ -44,6 +45,18 @@ def hardware() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "load_average": [round(load, 1) for load in os.getloadavg()],
     }
+
+
+def stamp() -> dict[str, Any]:
+    """When, on what and with what figures are taken."""
+    today = datetime.datetime.now(datetime.timezone.utc).date()
+    return {"hardware": hardware(), "versions": versions(), "date": today.isoformat()}
+
+
+def write(path: pathlib.Path, content: dict[str, Any]) -> None:
+    """Writes results as JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1) + "\n")
 
 
 class Results:
@@ -82,11 +95,9 @@ class Results:
         for row in self.content["rows"]:
             if key.items() <= row.items():
                 return row
-        row = {**key, **function(), "hardware": hardware(), "versions": versions()}
-        row["date"] = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
+        row = {**key, **function(), **stamp()}
         self.content["rows"].append(row)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_text(json.dumps(self.content, indent=1) + "\n")
+        write(self.path, self.content)
         print(row, flush=True)
         return row
 

@@ -14,7 +14,7 @@ FOLDER holds .tflite files and device-ram.json with what the firmware reported f
 
 The file's size is compared with the count of parameters at one byte each, and with the
 sum of the weights' and biases' bytes. Results go to benchmarks/results/
-cost_accuracy.json; `--markdown` prints the README's table of them.
+cost_accuracy.json; `--table` prints the README's table of them.
 """
 
 import argparse
@@ -26,19 +26,18 @@ import statistics
 import subprocess
 import sys
 
-from common import versions
+from common import RESULTS, markdown, stamp, write
 
 from keras_omv import arena, flatbuffer
 from keras_omv.network import Network
 
-ROOT = pathlib.Path(__file__).parent.parent
-RESULT = ROOT / "benchmarks" / "results" / "cost_accuracy.json"
+PATH = RESULTS / "cost_accuracy.json"
+FOLDER = pathlib.Path(__file__).parent.parent / "tests" / "data" / "device-ram"
 ESTIMATES = {
     "keras_omv": "keras_omv",
     "wheel": "tflite_micro wheel on a PC",
     "working_set": "sum of live tensors (tflite-tools)",
 }
-PACKAGES = ("keras-omv", "ai-edge-litert", "numpy", "tflite-micro")
 EXTRA_BYTES = 512
 """What the firmware adds to any arena; given to the wheel too."""
 
@@ -136,7 +135,7 @@ def summaries(rows: list[dict]) -> dict[str, dict]:
     return {key: summary(values) for key, values in found.items() if values}
 
 
-def markdown(result: dict) -> str:
+def table(content: dict) -> str:
     """Return the README's table: each estimate, and how far it is off."""
     titles = {
         **{f"{key}_ram_bytes": f"RAM: {title}" for key, title in ESTIMATES.items()},
@@ -144,18 +143,21 @@ def markdown(result: dict) -> str:
         "parameters": "File: count of parameters",
         "weight_bytes": "File: bytes of weights and biases",
     }
-    lines = ["| estimate | files | mean error | lowest | highest |"]
-    lines += ["| --- | --: | --: | --: | --: |"]
-    for key, title in titles.items():
-        if (row := result["summary"].get(key)) is not None:
-            lines.append(
-                f"| {title} | {row['files']} | {row['mean_percent']:.1f} % "
-                f"| {row['lowest_percent']:+.1f} % | {row['highest_percent']:+.1f} % |"
-            )
-    return "\n".join(lines)
+    lines = [
+        (
+            title,
+            str(row["files"]),
+            f"{row['mean_percent']:.1f} %",
+            f"{row['lowest_percent']:+.1f} %",
+            f"{row['highest_percent']:+.1f} %",
+        )
+        for key, title in titles.items()
+        if (row := content["summary"].get(key)) is not None
+    ]
+    return markdown(("estimate", "files", "mean error", "lowest", "highest"), lines)
 
 
-def table(rows: list[dict]) -> str:
+def file_lines(rows: list[dict]) -> str:
     """Return one line for each file: the true RAM and the estimates' errors."""
     lines = [f"{'file':30} {'device':>8} {'ours':>8} {'set':>8} {'wheel':>8}  B"]
     for row in rows:
@@ -171,24 +173,21 @@ def run(folder: pathlib.Path) -> dict:
     """Measure every file of a folder that device-ram.json knows."""
     known = json.loads((folder / "device-ram.json").read_text())["models"]
     rows = [measure(folder / name, known[name]) for name in sorted(known)]
-    return {"versions": versions(PACKAGES), "summary": summaries(rows), "files": rows}
+    command = "python benchmarks/cost_accuracy.py"
+    return {"command": command, **stamp(), "summary": summaries(rows), "files": rows}
 
 
 def main() -> None:
-    """Measure and write, or print the table of what was measured."""
+    """Measure, write and print, or print the table of what was measured."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    default = ROOT / "tests" / "data" / "device-ram"
-    parser.add_argument("folder", nargs="?", type=pathlib.Path, default=default)
-    parser.add_argument("--markdown", action="store_true", help="print the table only")
-    arguments = parser.parse_args()
-    if arguments.markdown:
-        print(markdown(json.loads(RESULT.read_text())))
-        return
-    result = run(arguments.folder)
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
-    print(table(result["files"]))
-    print(markdown(result))
+    parser.add_argument("folder", nargs="?", type=pathlib.Path, default=FOLDER)
+    parser.add_argument("--table", action="store_true", help="print the table only")
+    options = parser.parse_args()
+    if not options.table:
+        content = run(options.folder)
+        write(PATH, content)
+        print(file_lines(content["files"]))
+    print(table(json.loads(PATH.read_text())))
 
 
 if __name__ == "__main__":

@@ -10,13 +10,9 @@ benchmarks/results/export_time.json.
 
 import argparse
 import contextlib
-import datetime
-import importlib.metadata
 import io
 import json
-import os
 import pathlib
-import platform
 import resource
 import tempfile
 import time
@@ -25,6 +21,7 @@ import warnings
 import keras
 import numpy as np
 import tensorflow as tf
+from common import RESULTS, stamp, write
 
 import keras_omv as omv
 from keras_omv import flatbuffer, report_check, verify
@@ -34,7 +31,7 @@ from keras_omv.convert import lower
 from keras_omv.evaluation import measure_device
 from keras_omv.view import QuantizedView
 
-RESULTS = pathlib.Path(__file__).parent / "results" / "export_time.json"
+PATH = RESULTS / "export_time.json"
 BOARD = omv.get_board("openmv-h7-plus")
 NAMES = [f"class {index}" for index in range(5)]
 SIDE, ALPHA = 96, 0.35
@@ -150,21 +147,17 @@ def main():
         )
         found = stopwatch("check_folder", lambda: report_check.check_folder(camera))
     time_stages(stopwatch, model, images, labels)
-    write(stopwatch.stages, count, report, found)
+    content = results(stopwatch.stages, count, report, found)
+    write(PATH, content)
+    print(json.dumps(content, indent=1))
 
 
-def write(stages, count, report, found):
-    """Stores the times with what they were taken on."""
+def results(stages, count, report, found):
+    """The times with what they were taken on."""
     ours, theirs = stages["our converter"], stages["TensorFlow's converter"]
-    packages = ("keras-omv", "tensorflow", "keras", "numpy", "ai-edge-litert")
-    content = {
-        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+    return {
         "command": f"python benchmarks/export_time.py --images {count}",
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "cores": os.cpu_count(),
-        "load_average": [round(load, 1) for load in os.getloadavg()],
-        "versions": {name: importlib.metadata.version(name) for name in packages},
+        **stamp(),
         "runtime": report.accuracy.runtime,
         "tflm_is_the_wheel": report.accuracy.runtime == verify.TFLM,
         "images": count,
@@ -177,9 +170,6 @@ def write(stages, count, report, found):
         },
         "differences_found_by_check_folder": list(found),
     }
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(content, indent=2) + "\n")
-    print(json.dumps(content, indent=2))
 
 
 if __name__ == "__main__":

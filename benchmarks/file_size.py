@@ -1,6 +1,6 @@
 """Size of the camera's file and time of the conversion, against TensorFlow's own.
 
-    python benchmarks/file_size.py
+    python benchmarks/file_size.py [--table]
 
 For each width, one MobileNetV2 of 96 px with seeded random weights is converted to
 int8 twice in one run, with the same calibration images: by TensorFlow's converter,
@@ -17,14 +17,12 @@ Sizes are exact. Seconds are the processor's, on all cores, so that other work o
 machine does not count; the wall clock's stand beside them. Only ratios travel.
 """
 
+import argparse
 import contextlib
-import datetime
-import importlib.metadata
 import io
 import json
 import os
 import pathlib
-import platform
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -33,6 +31,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
+from common import RESULTS, markdown, stamp, write
 from tflite_micro import runtime
 
 import keras_omv as omv
@@ -41,7 +40,7 @@ from keras_omv.batches import batches_of
 from keras_omv.convert import lower
 from keras_omv.view import QuantizedView
 
-RESULTS = pathlib.Path(__file__).parent / "results" / "file_size.json"
+PATH = RESULTS / "file_size.json"
 REFERENCES = pathlib.Path(__file__).parents[1] / "tests" / "data" / "device-ram"
 ALPHAS = (0.05, 0.1, 0.2, 0.35, 0.5, 1.0)
 RESOLUTION = 96
@@ -161,15 +160,12 @@ def measure_reference(path):
     }
 
 
-def main():
-    """Measures everything, prints it and writes it."""
+def measure():
+    """Both conversions of every width, and the reference files."""
     references = map(measure_reference, sorted(REFERENCES.glob("*.tflite")))
-    packages = ("keras-omv", "tensorflow", "keras", "ai-edge-litert", "tflite-micro")
-    content = {
+    return {
         "command": "python benchmarks/file_size.py",
-        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-        "hardware": f"{platform.machine()}, {os.cpu_count()} cores",
-        "versions": {name: importlib.metadata.version(name) for name in packages},
+        **stamp(),
         "resolution": RESOLUTION,
         "classes": CLASSES,
         "calibration_images": CALIBRATION_IMAGES,
@@ -178,8 +174,29 @@ def main():
         "widths": [measure_width(alpha) for alpha in ALPHAS],
         "reference_files": [row for row in references if row],
     }
-    RESULTS.write_text(json.dumps(content, indent=2) + "\n")
-    print(json.dumps(content, indent=2))
+
+
+def table(content):
+    """One line for each width, in bytes."""
+    head = ("alpha", "TensorFlow's file", "ours", "smaller by")
+    return markdown(head, map(_line, content["widths"]))
+
+
+def _line(row):
+    theirs, ours = row["tensorflow_bytes"], row["camera_bytes"]
+    smaller = 100 * (1 - ours / theirs)
+    return f"{row['alpha']:g}", f"{theirs:,}", f"{ours:,}", f"{smaller:.1f} %"
+
+
+def main():
+    """Measures, writes and prints, or prints the table of what was measured."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--table", action="store_true", help="print the table only")
+    if not parser.parse_args().table:
+        content = measure()
+        write(PATH, content)
+        print(json.dumps(content, indent=1))
+    print(table(json.loads(PATH.read_text())))
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ from keras_omv.images import ImageData, load_digits, load_image_folder
 from keras_omv.mobilenet import model_of_levers
 from keras_omv.recipe import LearningRate, Recipe, compile_model, training_batches
 
+PATH = RESULTS / "pruning.json"
 CALIBRATION_IMAGES = 512
 ALPHAS = tuple(percent / 100 for percent in range(5, 36))
 HEADS = (160, 320, 480, 640, 800, 960, 1120, 1280)
@@ -194,10 +195,10 @@ def measure(task: Task, variant: str) -> dict[str, Any]:
     }
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def table(content: dict[str, Any]) -> str:
     """One line for each variant: means over the seeds, and shares of the dense."""
     by_variant = {
-        variant: [row for row in rows if row["variant"] == variant]
+        variant: [row for row in content["rows"] if row["variant"] == variant]
         for variant in TITLES
     }
     head = ("", "flash", "RAM", "time", "accuracy, %", "to dense")
@@ -264,11 +265,10 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="print the table only")
     options = parser.parse_args()
     if options.results is None:
-        name = "pruning_quick.json" if options.quick else "pruning.json"
-        options.results = RESULTS / name
+        options.results = PATH.with_stem("pruning_quick") if options.quick else PATH
     if not options.table:
         run(options)
-    print(table(json.loads(options.results.read_text())["rows"]))
+    print(table(json.loads(options.results.read_text())))
 
 
 if __name__ == "__main__":

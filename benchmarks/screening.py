@@ -15,12 +15,9 @@ count; the wall clock's stand beside them. Writes benchmarks/results/screening.j
 Only the ratios travel between machines.
 """
 
-import datetime
-import importlib.metadata
 import json
 import os
 import pathlib
-import platform
 import tempfile
 import time
 
@@ -31,12 +28,13 @@ if hasattr(os, "sched_setaffinity"):
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 import numpy as np
+from common import RESULTS, stamp, write
 
 import keras_omv as omv
 from keras_omv.architecture import Levers
 from keras_omv.screening import cost_of_levers
 
-RESULTS = pathlib.Path(__file__).parent / "results" / "screening.json"
+PATH = RESULTS / "screening.json"
 UNAS_PER_SECOND = 140  # uNAS' resource model at 7 ms a candidate, quoted.
 CLASSES = 5
 REPEATS = 3
@@ -115,13 +113,10 @@ def main():
     levers = Levers(alpha=0.35, resolution=96, classes=CLASSES)
     cost = cost_of_levers(levers)
     converted = convert_and_measure()
-    packages = ("keras-omv", "tensorflow", "keras", "ai-edge-litert", "numpy")
     content = {
-        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-        "python": platform.python_version(),
-        "machine": platform.machine(),
+        "command": "python benchmarks/screening.py",
+        **stamp(),
         "cores_used": 1,
-        "versions": {name: importlib.metadata.version(name) for name in packages},
         "screening": boards,
         "slowest_board_candidates_per_second": ours,
         "convert_and_measure": converted,
@@ -133,9 +128,8 @@ def main():
             "ram_bytes": cost.ram_bytes,
         },
     }
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(content, indent=2) + "\n")
-    print(json.dumps(content, indent=2))
+    write(PATH, content)
+    print(json.dumps(content, indent=1))
 
 
 if __name__ == "__main__":

@@ -18,10 +18,9 @@ benchmarks/results/what_fits.json.
 
 import argparse
 import dataclasses
-import json
 from typing import Any
 
-from common import RESULTS, markdown
+from common import RESULTS, markdown, write
 
 import keras_omv as omv
 from keras_omv.architecture import BLOCKS, Levers
@@ -30,7 +29,7 @@ from keras_omv.screening import cost_of_levers
 from keras_omv.space import ALPHAS, HEAD_CHANNELS, RESOLUTIONS
 from keras_omv.units import format_bytes
 
-RESULT = RESULTS / "what_fits.json"
+PATH = RESULTS / "what_fits.json"
 FIRMWARE, CLASSES, CHANNELS = "5.0", 5, 3
 ALPHA, SIDE = 0.35, 96
 SMALLEST_HEAD = min(head for head in HEAD_CHANNELS if head)
@@ -213,12 +212,11 @@ def table(content: dict[str, Any]) -> str:
 def main() -> None:
     """Print the table, and write the figures if asked to."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--json", action="store_true", help=f"write {RESULT.name} too")
+    parser.add_argument("--json", action="store_true", help=f"write {PATH.name} too")
     options = parser.parse_args()
     content = run()
     if options.json:
-        RESULT.parent.mkdir(exist_ok=True)
-        RESULT.write_text(json.dumps(content, indent=1) + "\n")
+        write(PATH, content)
     print(table(content))
 
 

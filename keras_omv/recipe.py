@@ -120,13 +120,16 @@ def compile_model(model: Any, recipe: Recipe) -> None:
         # On a CPU, XLA takes longer to compile this than such a training takes.
         jit_compile=False,
     )
-    _make_variables(model)
+    make_variables(model)
 
 
-def _make_variables(model: Any) -> None:
+def make_variables(model: Any) -> None:
     """Makes the variables of optimizer and metrics, which a first step would make.
 
     TensorFlow traces a step that makes variables twice.
+
+    Args:
+        model: A compiled classifier whose labels are numbers.
     """
     model.optimizer.build(model.trainable_variables)
     scores = np.zeros((1, *model.output_shape[1:]), "float32")

@@ -3,7 +3,8 @@
     python tests/killed_search.py ORACLE FOLDER SEED
 
 KerasTuner's loop and files are the real ones; only the training of a network is
-replaced, by a formula, so that hundreds of moments can be killed in. Prints JSON.
+replaced, by a formula, and pictures are left out, so that hundreds of moments can be
+killed in. Prints JSON.
 """
 
 import json
@@ -19,7 +20,7 @@ from typing import Any
 from unittest import mock
 
 import keras_omv as omv
-from keras_omv import search_options
+from keras_omv import search_loop, search_options
 from keras_omv.results import TrialResult, read_result, write_result
 from keras_omv.runner import Runner
 from keras_omv.tuner import MobileNetV2Tuner
@@ -89,7 +90,8 @@ def search(oracle: str, folder: str) -> None:
 
 def search_with(tuner: MobileNetV2Tuner) -> None:
     images = [[[[255]]]] * 3
-    tuner.search(images, [0, 1, 2], validation_data=(images, [0, 1, 2]), verbose=0)
+    with mock.patch.object(search_loop, "write_pictures"):
+        tuner.search(images, [0, 1, 2], validation_data=(images, [0, 1, 2]), verbose=0)
 
 
 def search_and_die(oracle: str, folder: str, seconds: float) -> bool:

@@ -156,7 +156,7 @@ def test_pruning_table_gives_shares_of_the_dense_network(load):
         {"variant": "dense", "seed": 0, **dense},
         {"variant": "channels_60", "seed": 0, **halved},
     ]
-    last = pruning.table(rows).splitlines()[-1]
+    last = pruning.table({"rows": rows}).splitlines()[-1]
     assert "| 500 (50 %) | 600 (75 %) | 8.0 ms (80 %) |" in last
     assert last.endswith("| 49.0 ± 0.0 | -1.0 ± 0.0 |")
 
@@ -182,14 +182,49 @@ def test_rivals_of_pruning_are_within_its_limits(load):
         assert cost.macs < dense.macs
 
 
-def test_the_readme_has_the_tables_of_quantization_and_pruning(load):
-    qat, pruning = load("qat"), load("pruning")
-    readme = (FOLDER.parent / "README.md").read_text()
-    results = json.loads(qat.PATH.read_text())
-    assert qat.table(results).split("\n\n")[0] in readme
-    assert qat.table(results).split("\n\n")[1] in readme
-    rows = json.loads((pruning.RESULTS / "pruning.json").read_text())["rows"]
-    assert pruning.table(rows) in readme
+def test_search_table_adds_up_the_budgets(load):
+    search = load("search")
+    row = {"given_up": 1, "infeasible_trials": 2, "trials": 3000, "epochs_mean": 4.4}
+    rows = [{"search": name, **row} for name in search.TITLES for _ in range(2)]
+    last = search.table({"seeds": 50, "rows": rows}).splitlines()[-1]
+    assert last.endswith("`max_model_size` | 4 | 2 of 100 | 4 of 6,000 |")
+
+
+def test_accuracy_gaps_are_those_of_each_seed(load):
+    rows = [
+        {"data": "flowers", "images": 1000, "float32": float32, "int8": int8}
+        for float32, int8 in ((0.5, 0.49), (0.6, 0.59))
+    ]
+    last = load("int8_accuracy").table({"rows": rows}).splitlines()[-1]
+    assert last == "| flowers | 1,000 | 55.0 ± 7.1 | 54.0 ± 7.1 | -1.0 ± 0.0 |"
+
+
+def test_the_readme_has_the_tables_of_the_benchmarks(load):
+    readme = load("readme")
+    text = readme.README.read_text()
+    assert readme.rendered(text) == text
+
+
+def test_a_table_of_the_readme_is_replaced_between_its_marks(load, monkeypatch):
+    readme = load("readme")
+    monkeypatch.setattr(readme, "tables", lambda: {"a": "new", "b": "newer"})
+    text = "x\n<!-- table: {} -->\n\n| old |\n\n<!-- end -->\ny\n"
+    after = readme.rendered(text.format("a") + text.format("b"))
+    assert after == "".join(
+        f"x\n<!-- table: {name} -->\n\n{table}\n\n<!-- end -->\ny\n"
+        for name, table in (("a", "new"), ("b", "newer"))
+    )
+
+
+@pytest.mark.parametrize("names", ["a", "aba", "abc"])
+def test_a_table_that_is_missing_unknown_or_there_twice_is_told(
+    load, monkeypatch, names
+):
+    readme = load("readme")
+    monkeypatch.setattr(readme, "tables", lambda: {"a": "new", "b": "newer"})
+    text = "".join(f"<!-- table: {name} -->\n\n<!-- end -->\n" for name in names)
+    with pytest.raises(ValueError, match=r"once each: \['a', 'b'\]. Received: \['a'"):
+        readme.rendered(text)
 
 
 def test_the_readme_has_the_shares_of_watching(load):
@@ -203,3 +238,15 @@ def test_the_readme_has_the_shares_of_watching(load):
     seldom = f"all together takes {shares['monitor_with_seldom_accuracies']:.1%}."
     assert seldom.replace("%", " %") in readme
     assert f"The first time takes {row['first_measuring_seconds']:.0f} s," in readme
+
+
+def test_the_readme_has_the_seconds_of_an_export(load):
+    content = json.loads(load("export_time").PATH.read_text())
+    readme = " ".join((FOLDER.parent / "README.md").read_text().split())
+    seconds = content["stages"]["omv.export, all of it"]["wall_seconds"]
+    assert f"at alpha 0.35 and 96 px takes {seconds:.0f} s on" in readme
+    assert content["images"] == 1000
+    widths = json.loads(load("file_size").PATH.read_text())["widths"]
+    times = [row["times_as_fast"] for row in widths]
+    low, high = (f"{number(times):.0f}" for number in (min, max))
+    assert f"the conversion is {low} to {high} times as fast" in readme

@@ -14,6 +14,7 @@ from keras_omv import flatbuffer, trained
 from keras_omv.convert import lower
 from keras_omv.fusion import build_graph
 from keras_omv.pruning import prunable_kernels, sparsity_of
+from keras_omv.recipe import make_variables
 
 NAMES = ("left", "right")
 BOARD = omv.get_board("openmv-h7-plus")
@@ -44,6 +45,7 @@ def make_model(**compile_options):
         metrics=["accuracy"],
         **options,
     )
+    make_variables(model)
     return model
 
 
@@ -52,7 +54,6 @@ def fit(model, callbacks, *, epochs=EPOCHS, data=None, **options):
     return model.fit(
         images,
         labels,
-        validation_data=(images, labels),
         batch_size=32,
         epochs=epochs,
         verbose=0,
@@ -113,10 +114,14 @@ def test_every_callback_serves_copies_two_fits_save_load_and_export(make, tmp_pa
     ids=str,
 )
 def test_rounding_is_on_from_start_epoch_in_every_way_to_run(options):
-    images, _ = make_data()
+    images, labels = make_data()
     model = make_model(**options)
     spy = models.Spy(lambda m: np.abs(np.asarray(m(images)) - plain(m, images)).max())
-    history = fit(model, [omv.QuantizationAwareTraining(start_epoch=2), spy])
+    history = fit(
+        model,
+        [omv.QuantizationAwareTraining(start_epoch=2), spy],
+        validation_data=(images, labels),
+    )
     assert spy.seen[:2] == [0.0, 0.0]
     assert min(spy.seen[2:]) > 0.0
     assert history.history["val_accuracy"][-1] > 0.9
@@ -125,7 +130,11 @@ def test_rounding_is_on_from_start_epoch_in_every_way_to_run(options):
 def test_validation_inside_fit_measures_the_exported_network():
     images, labels = make_data()
     model = make_model()
-    history = fit(model, [omv.QuantizationAwareTraining(start_epoch=1)])
+    history = fit(
+        model,
+        [omv.QuantizationAwareTraining(start_epoch=1)],
+        validation_data=(images, labels),
+    )
     view = trained.trained_view(model)
     measured = np.mean(np.argmax(np.asarray(view(images)), axis=1) == labels)
     assert history.history["val_accuracy"][-1] == pytest.approx(measured)
@@ -235,6 +244,7 @@ def test_other_callbacks_keep_working(tmp_path):
             omv.OpenMVExport(tmp_path / "camera", board=BOARD, class_names=NAMES),
         ],
         epochs=8,
+        validation_data=make_data(),
     )
     assert len(history.epoch) == 4
     assert rates.seen[-1] < rates.seen[0]

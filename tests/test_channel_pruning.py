@@ -13,6 +13,7 @@ import keras_omv as omv
 from keras_omv import channel_masks, flatbuffer
 from keras_omv.channel_masks import ChannelMasks
 from keras_omv.channels import channels_of
+from keras_omv.recipe import make_variables
 
 NAMES = ("left", "right")
 BOARD = omv.get_board("openmv-h7-plus")
@@ -52,6 +53,7 @@ def make_model(**options):
         metrics=["accuracy"],
         **options,
     )
+    make_variables(model)
     return model
 
 
@@ -60,7 +62,6 @@ def fit(model, callbacks, *, epochs=EPOCHS, **options):
     return model.fit(
         images,
         labels,
-        validation_data=(images, labels),
         batch_size=32,
         epochs=epochs,
         verbose=0,
@@ -206,6 +207,7 @@ def test_the_target_is_reached_however_steps_are_counted(optimizer, options):
         "sparse_categorical_crossentropy",
         jit_compile=False,
     )
+    make_variables(model)
     fit(model, [omv.ChannelPruning(0.5)], **options)
     assert ChannelMasks(model).sparsity == 0.5
 

@@ -62,8 +62,8 @@ def test_train_shrinks_a_network_that_does_not_fit(images, tmp_path, capsys):
     out = tmp_path / "camera"
     main(
         ["train", str(images), "--board", "openmv-h7", "--out", str(out),
-         "--epochs", "5", "--alpha", "0.35", "--resolution", "64",
-         "--batch-size", "4", "--shrink", "--quiet"]
+         "--epochs", "2", "--alpha", "0.35", "--resolution", "64",
+         "--batch-size", "8", "--shrink", "--quiet"]
     )  # fmt: skip
     report = json.loads((out / "report.json").read_text())
     dense = omv.estimate(alpha=0.35, resolution=64, classes=2)

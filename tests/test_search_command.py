@@ -34,7 +34,7 @@ def test_a_search_is_run_shown_and_taken_up_again(images, tmp_path, capsys):
     command = [
         *("search", str(images), "--board", "openmv-h7", "--out", str(out)),
         *("--trials", "2", "--epochs", "1", "--max-alpha", "0.05", "--grey"),
-        *("--max-ms", "9", "--max-resolution", "32"),
+        *("--max-ms", "3.8", "--max-resolution", "32"),
     ]
     main(command)
     first = capsys.readouterr().out

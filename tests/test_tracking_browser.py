@@ -25,6 +25,7 @@ from test_results import result
 
 import keras_omv as omv
 from keras_omv.architecture import Levers
+from keras_omv.recipe import make_variables
 from keras_omv.search_tracking import write_trial
 
 pytestmark = pytest.mark.skipif(
@@ -94,13 +95,14 @@ def watched(tmp_path_factory):
     images = np.kron(digits.images * (255 / 16), np.ones((1, 4, 4)))[..., None]
     rate = keras.optimizers.schedules.CosineDecay(3e-3, EPOCHS * STEPS)
     keras.utils.set_random_seed(0)
-    model = omv.MobileNetV2((32, 32, 1), 10, alpha=0.35, head_channels=64, depth=6)
+    model = omv.MobileNetV2((32, 32, 1), 10, alpha=0.75, head_channels=64, depth=3)
     model.compile(
         keras.optimizers.Adam(rate),
         "sparse_categorical_crossentropy",
         metrics=["accuracy"],
         jit_compile=False,
     )
+    make_variables(model)
     model.fit(
         images[: 32 * STEPS],
         digits.target[: 32 * STEPS],

@@ -88,8 +88,3 @@ def test_the_markdown_says_what_is_cut_and_what_only_a_compiler_knows(what_fits)
         assert ("ms" in line) == (row["board"] != "openmv-n6")
         assert ("²" in line) == (row["board"] == "openmv-n6")
     assert "stedgeai" in text
-
-
-def test_the_readme_has_this_table(what_fits):
-    readme = (FOLDER.parent / "README.md").read_text()
-    assert what_fits.table(CONTENT).strip() in readme
