@@ -15,13 +15,14 @@ def batches_of(data: Any, *, batch_size: int = 32, limit: int = 512) -> Iterator
         data: Images of shape `(n, height, width, channels)`, a pair of images and
             labels, or a dataset (tf.data, PyDataset, generator) of batches of either.
         batch_size: Of arrays.
-        limit: The number of images after which to stop.
+        limit: How many images are taken: of arrays, spread over all of them, which
+            may be sorted by class; of a dataset the first.
 
     Yields:
         Arrays or tensors of shape `(batch, height, width, channels)`.
     """
     seen = 0
-    for batch in _batches(data, batch_size):
+    for batch in _batches(data, batch_size, limit):
         images = batch[0] if isinstance(batch, tuple | list) else batch
         yield images[: limit - seen]
         seen += int(images.shape[0])
@@ -29,12 +30,26 @@ def batches_of(data: Any, *, batch_size: int = 32, limit: int = 512) -> Iterator
             return
 
 
-def _batches(data: Any, batch_size: int) -> Iterator[Any]:
+def spread_places(count: int, limit: int) -> np.ndarray:
+    """Which of `count` images to take where `limit` are enough, int `(n,)`.
+
+    From all over them: they may be sorted by class.
+
+    Args:
+        count: How many images there are.
+        limit: How many are taken at most.
+    """
+    taken = min(count, limit)
+    return np.arange(taken) * count // max(1, taken)
+
+
+def _batches(data: Any, batch_size: int, limit: int) -> Iterator[Any]:
     if isinstance(data, keras.utils.PyDataset):
         return (data[index] for index in range(len(data)))
     if isinstance(data, tf.data.Dataset | Iterator):
         return iter(data)
     is_pair = isinstance(data, tuple | list) and np.ndim(data[0]) != 3
     images = np.asarray(data[0] if is_pair else data)
-    starts = range(0, len(images), batch_size)
-    return (images[start : start + batch_size] for start in starts)
+    chosen = spread_places(len(images), limit)
+    starts = range(0, len(chosen), batch_size)
+    return (images[chosen[start : start + batch_size]] for start in starts)

@@ -89,7 +89,8 @@ def export(
         representative_data: Images as they enter the model: an array of shape
             `(n, height, width, channels)` or a tf.data dataset of batches, labels
             beside them or not. Needed where the model was not trained with
-            `QuantizationAwareTraining` in this process; 512 images are taken.
+            `QuantizationAwareTraining` in this process; 512 images are taken, of an
+            array from all over it, of a dataset the first.
         evaluation_data: Images and labels to measure accuracy on: a pair of arrays
             or a dataset of batches, of at most `evaluation_data.MOST_IMAGES` images.
             Images as they enter the model, on its scale. Defaults to `None`: not

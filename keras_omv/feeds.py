@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
+from keras_omv.batches import spread_places
 from keras_omv.errors import DatasetError
 from keras_omv.preprocessing import camera_view
 from keras_omv.progress import working
@@ -34,7 +35,7 @@ class Images(Protocol):
         """A dataset of single uint8 images of one resolution, and int64 labels."""
 
     def arrays(self, resolution: int, limit: int | None = None) -> Any:
-        """Images and labels as arrays, up to a number of images."""
+        """Images and labels as arrays; of a number of images, from all over them."""
 
 
 class Feed:
@@ -87,17 +88,18 @@ class Feed:
 
         Args:
             resolution: Height and width in pixels.
-            limit: The number of images after which to stop.
+            limit: How many images are taken at most, from all over them. Defaults
+                to `None`: all.
         """
-        wanted = self.count if limit is None else min(limit, self.count)
-        parts, kept = [], 0
+        places = spread_places(self.count, self.count if limit is None else limit)
+        parts, seen = [], 0
         # To the end, also where few are wanted: a cache that was not filled to the
         # end is thrown away.
         with working(f"Scaling images to {resolution} px"):
             for images, labels in self.at(resolution).batch(256).as_numpy_iterator():
-                if kept < wanted:
-                    parts.append((images[: wanted - kept], labels[: wanted - kept]))
-                    kept += len(parts[-1][1])
+                here = places[(places >= seen) & (places < seen + len(labels))] - seen
+                parts.append((images[here], labels[here]))
+                seen += len(labels)
         images, labels = (np.concatenate(part) for part in zip(*parts, strict=True))
         return images, labels
 

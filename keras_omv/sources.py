@@ -145,6 +145,7 @@ class _Side:
     def arrays(self, resolution: int, limit: int | None = None) -> Any:
         data = self.folder.data(resolution)
         images = getattr(data, f"{self.name}_images")
+        # They are shuffled: the first ones are from all over them.
         return images[:limit], getattr(data, f"{self.name}_labels")[:limit]
 
 

@@ -399,8 +399,17 @@ def test_batches_come_from_arrays_pairs_and_datasets_alike():
     dataset = tf.data.Dataset.from_tensor_slices((images, labels)).batch(16)
     alone = dataset.map(lambda image, label: image)
     for data in (images, (images, labels), [images, labels], dataset, alone):
+        batches = [np.asarray(batch) for batch in batches_of(data, limit=70)]
+        np.testing.assert_array_equal(np.concatenate(batches), images)
+    for data in (dataset, alone):
         batches = [np.asarray(batch) for batch in batches_of(data, limit=40)]
         np.testing.assert_array_equal(np.concatenate(batches), images[:40])
+
+
+def test_some_images_of_an_array_are_from_all_over_it():
+    by_class = np.arange(100)[:, None]
+    taken = np.concatenate([*batches_of(by_class, batch_size=3, limit=8)])
+    assert taken.ravel().tolist() == [0, 12, 25, 37, 50, 62, 75, 87]
 
 
 def test_few_images_give_one_batch_and_none_give_none():
