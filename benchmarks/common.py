@@ -26,10 +26,10 @@ PIXEL_SCALE, PIXEL_OFFSET = 1 / 127.5, -1.0
 """What makes pixels from 0 to 255 the values from -1 to 1 that networks take."""
 
 
-def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
+def versions() -> dict[str, str]:
     """The versions that figures depend on."""
     found = {"python": platform.python_version()}
-    for name in packages:
+    for name in PACKAGES:
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
@@ -76,14 +76,15 @@ class Results:
 
     def __init__(self, path: pathlib.Path, *, command: str, settings: Any) -> None:
         settings = json.loads(json.dumps(settings))
-        content = json.loads(path.read_text()) if path.exists() else {"rows": []}
-        if content.get("settings", settings) != settings:
+        new = {"command": command, "settings": settings, "rows": []}
+        content = json.loads(path.read_text()) if path.exists() else new
+        if content.get("settings") != settings:
             raise ValueError(
                 f"Expected rows of the settings at hand. Received: {path} with others. "
                 "Remove the file to measure anew."
             )
         self.path = path
-        self.content = {"command": command, "settings": settings, **content}
+        self.content = content
 
     def measure(self, key: dict[str, Any], function: Callable[[], dict]) -> dict:
         """The row of a key; measured only if it is not there yet.
@@ -151,13 +152,10 @@ def status_bytes(name: str) -> int:
 
 
 def spread(values: Iterable[float], *, signed: bool = False) -> str:
-    """The mean and the standard deviation of shares, in percent."""
+    """The mean and, of several, the standard deviation of shares, in percent."""
     percents = [100 * value for value in values]
-    deviation = statistics.stdev(percents) if len(percents) > 1 else 0.0
-    mean = statistics.fmean(percents)
-    return (
-        f"{mean:+.1f} ± {deviation:.1f}" if signed else f"{mean:.1f} ± {deviation:.1f}"
-    )
+    mean = f"{statistics.fmean(percents):{'+' if signed else ''}.1f}"
+    return f"{mean} ± {statistics.stdev(percents):.1f}" if percents[1:] else mean
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -33,7 +33,8 @@ def int8_accuracy(
         view: Of the model, to use where it has no trained ranges; a second
             measurement with it is quicker. Defaults to `None`, a new one.
         limit: The number of images after which to stop.
-        calibration_images: How many of these to take ranges from, spread evenly.
+        calibration_images: How many of these to take ranges from, at most; from all
+            over them.
     """
     images, labels = gather(data, limit=limit)
     trained_view = trained.in_training(model)

@@ -33,14 +33,16 @@ def batches_of(data: Any, *, batch_size: int = 32, limit: int = 512) -> Iterator
 def spread_places(count: int, limit: int) -> np.ndarray:
     """Which of `count` images to take where `limit` are enough, int `(n,)`.
 
-    From all over them: they may be sorted by class.
+    Always the same, in their order, drawn from all of them: they may be sorted by
+    class, or their classes may take turns.
 
     Args:
         count: How many images there are.
         limit: How many are taken at most.
     """
-    taken = min(count, limit)
-    return np.arange(taken) * count // max(1, taken)
+    if count <= limit:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(0).choice(count, limit, replace=False))
 
 
 def _batches(data: Any, batch_size: int, limit: int) -> Iterator[Any]:
