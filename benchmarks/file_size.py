@@ -32,7 +32,6 @@ import numpy as np
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 from common import RESULTS, markdown, stamp, write
-from tflite_micro import runtime
 
 import keras_omv as omv
 from keras_omv import flatbuffer
@@ -104,6 +103,9 @@ def timed(convert, *arguments):
 
 def tflm_scores(file):
     """Int8 scores of TFLM, of shape `(images, classes)`."""
+    # Not on every system, and not needed for the table.
+    from tflite_micro import runtime
+
     images = make_images(TEST_IMAGES, *flatbuffer.read(file).input.shape[1:])
     interpreter = runtime.Interpreter.from_bytes(file)
     scores = []

@@ -15,7 +15,8 @@ Rooms, from the ground up; imports point downward only:
 - tracing, calls, layers, graph, fusion: a Keras model as the steps the camera takes.
 - scales, averaging, quantization: int8 rounding, and the ranges that it needs.
 - fixed_point, folding, inference: the camera's integers.
-- batches, normalization, rounding, view, convert: trained with rounding, and lowered.
+- sampling, batches, normalization, rounding, view, convert: trained with rounding, and
+  lowered.
 - distillation: a float model that teaches the quantized one.
 - mobilenet, pruning: MobileNetV2 in Keras; masks.
 - saved_model, legacy, old_ops, old_tflite, old_models: what others wrote, as

@@ -32,7 +32,7 @@ def int8_accuracy(
         data: Images and labels: a pair of arrays or a dataset of batches.
         view: Of the model, to use where it has no trained ranges; a second
             measurement with it is quicker. Defaults to `None`, a new one.
-        limit: The number of images after which to stop.
+        limit: How many images are taken at most, as by `gather`.
         calibration_images: How many of these to take ranges from, at most; from all
             over them.
     """

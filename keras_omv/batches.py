@@ -7,6 +7,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_omv.sampling import spread_places
+
 
 def batches_of(data: Any, *, batch_size: int = 32, limit: int = 512) -> Iterator[Any]:
     """Batches of images from whatever `model.fit` takes.
@@ -28,21 +30,6 @@ def batches_of(data: Any, *, batch_size: int = 32, limit: int = 512) -> Iterator
         seen += int(images.shape[0])
         if seen >= limit:
             return
-
-
-def spread_places(count: int, limit: int) -> np.ndarray:
-    """Which of `count` images to take where `limit` are enough, int `(n,)`.
-
-    Always the same, in their order, drawn from all of them: they may be sorted by
-    class, or their classes may take turns.
-
-    Args:
-        count: How many images there are.
-        limit: How many are taken at most.
-    """
-    if count <= limit:
-        return np.arange(count)
-    return np.sort(np.random.default_rng(0).choice(count, limit, replace=False))
 
 
 def _batches(data: Any, batch_size: int, limit: int) -> Iterator[Any]:

@@ -46,13 +46,15 @@ class BudgetMonitor(keras.callbacks.Callback):
             `"warn"`, `"stop"` the fit (Keras does so after its first epoch) or
             `"raise"` a `BudgetError`. Defaults to `"warn"`.
         evaluation_data: Images and labels, as for `omv.export`, on which to measure
-            the int8 network, and the model as Keras computes it, between epochs; the
-            first 500 are taken, and without trained ranges these are taken from 128
-            of them. Defaults to `None`: not measured.
+            the int8 network, and the model as Keras computes it, between epochs; 500
+            are taken, of arrays from all over them, of a dataset the first. Without
+            trained ranges these are taken from 128 of them. Defaults to `None`: not
+            measured.
         evaluation_freq: After how many epochs to measure again. The fit's first epoch
-            and its last one are measured too; epochs between have no such accuracy in
-            their `logs`, which callbacks that follow it are told of by a warning of
-            Keras. Defaults to `1`: every epoch.
+            is measured too, and its last one, unless a callback behind this one stops
+            the fit early; epochs between have no such accuracy in their `logs`, which
+            callbacks that follow it are told of by a warning of Keras. Defaults to
+            `1`: every epoch.
         log_dir: The folder of the charts for TensorBoard. Defaults to `None`: that of
             the `keras.callbacks.TensorBoard` in the same fit; no charts without one.
 

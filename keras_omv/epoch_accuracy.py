@@ -20,7 +20,7 @@ class EpochAccuracy:
     Args:
         model: A built Keras 3 model.
         data: Images and labels: a pair of arrays or a dataset of batches.
-        limit: The number of images after which to stop. Defaults to `500`.
+        limit: How many images are taken at most, as by `gather`. Defaults to `500`.
 
     Raises:
         DatasetError: If that is not what `data` is.

@@ -15,11 +15,12 @@ from keras_omv import camera, verify
 from keras_omv.errors import DatasetError
 from keras_omv.evaluation_data import check_labels
 from keras_omv.network import Network
+from keras_omv.sampling import spread_places
 from keras_omv.verify import Scores
 
 CAMERA_IMAGES = 500
 """How many images are also measured as the camera sees them: each one more takes TFLM
-about 30 ms at alpha 0.35 and 96 px. They are spread evenly over the data."""
+about 30 ms at alpha 0.35 and 96 px. They are drawn from all of the data."""
 WANTED_AGREEMENT = 0.99
 WANTED_GAP = 0.003
 """What the quantized view promises: the share of images to which view and device give
@@ -34,7 +35,7 @@ class CameraAccuracy:
     cutting and scaling are those of whoever loaded them. Grey images stay as they are.
 
     Attributes:
-        images: How many images were measured, spread evenly over the data.
+        images: How many images were measured, drawn from all of the data.
         int8: Share that the network gets right as the camera sees them.
         int8_clean: Share of the same images that it gets right as they are.
     """
@@ -228,8 +229,8 @@ def _confusion(run: DeviceRun) -> tuple[tuple[int, ...], ...]:
 
 
 def _measure_camera(run: DeviceRun) -> CameraAccuracy:
-    count = min(CAMERA_IMAGES, len(run.labels))
-    chosen = np.linspace(0, len(run.labels) - 1, count).round().astype("int64")
+    chosen = spread_places(len(run.labels), CAMERA_IMAGES)
+    count = len(chosen)
     height, width = run.pixels.shape[1:3]
     seen = camera.see(run.pixels[chosen], (height, width))
     clean = float(np.mean(run.is_right[chosen]))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_omv.errors import DatasetError
+from keras_omv.sampling import spread_places
 
 MOST_IMAGES = 20_000
 """How many images a dataset may give. At 96 px in colour they take 2.1 GiB as float32,
@@ -25,7 +26,8 @@ def gather(data: Any, *, limit: int | None = None) -> tuple[np.ndarray, np.ndarr
     Args:
         data: `(images, labels)`, or a tf.data dataset of batches of both, of at most
             `MOST_IMAGES` images. Labels are class numbers, or one-hot rows.
-        limit: The number of images after which to stop.
+        limit: How many images are taken at most: of arrays, from all over them; of a
+            dataset the first. Defaults to `None`: all.
 
     Returns:
         Images as they are and int64 labels of shape `(n,)`.
@@ -41,12 +43,15 @@ def gather(data: Any, *, limit: int | None = None) -> tuple[np.ndarray, np.ndarr
             f"{type(data).__name__}. Pass (images, labels) or a dataset of batches of "
             "both."
         )
-    images, labels = np.asarray(data[0])[:limit], np.asarray(data[1])[:limit]
+    images, labels = np.asarray(data[0]), np.asarray(data[1])
     if len(images) != len(labels) or not len(images):
         raise DatasetError(
             "Expected as many labels as images, at least one. Received: "
             f"{len(images)} images and {len(labels)} labels. Check the data."
         )
+    if limit is not None:
+        chosen = spread_places(len(images), limit)
+        images, labels = images[chosen], labels[chosen]
     if labels.ndim > 1 and labels.shape[-1] > 1:
         labels = np.argmax(labels, axis=-1)
     return images, labels.reshape(-1).astype("int64")
@@ -129,4 +134,5 @@ def _take(dataset: Any, limit: int | None) -> tuple[np.ndarray, ...]:
                 f"Expected a dataset of at most {MOST_IMAGES:,} images. Received: one "
                 "that gives more, or never ends. Use .take(batches)."
             )
-    return tuple(np.concatenate(part) for part in zip(*batches, strict=True))
+    parts = zip(*batches, strict=True)
+    return tuple(np.concatenate(part)[:limit] for part in parts)

@@ -15,10 +15,10 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
-from keras_omv.batches import spread_places
 from keras_omv.errors import DatasetError
 from keras_omv.preprocessing import camera_view
 from keras_omv.progress import working
+from keras_omv.sampling import spread_places
 
 CACHE_LIMIT_BYTES = 1 << 30
 """Scaled images of more bytes than this are kept in files, not in memory."""

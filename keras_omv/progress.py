@@ -66,7 +66,7 @@ class Bar:
 
     @property
     def is_shown(self) -> bool:
-        """Whether there is a terminal that it is for."""
+        """Whether there is a terminal or a notebook that it is for."""
         return self._bars is not None
 
     def __call__(self, done: float, total: float) -> None:

@@ -126,10 +126,12 @@ def compile_model(model: Any, recipe: Recipe) -> None:
 def make_variables(model: Any) -> None:
     """Makes the variables of optimizer and metrics, which a first step would make.
 
-    TensorFlow traces a step that makes variables twice.
+    TensorFlow traces a step that makes variables twice. Metrics begin anew, and which
+    variables are trained must not change any more.
 
     Args:
-        model: A compiled classifier whose labels are numbers.
+        model: A compiled classifier with scores `(batch, classes)`, whose labels are
+            numbers.
     """
     model.optimizer.build(model.trainable_variables)
     scores = np.zeros((1, *model.output_shape[1:]), "float32")

@@ -284,7 +284,7 @@ def _how_accurate(report: ExportReport, accuracy: Accuracy) -> dict[str, str]:
         "accuracy.agreement": f"measured: view against {accuracy.runtime} {on}",
         "accuracy.int8": f"{device} {on}",
         "accuracy.camera": f"{device} on {accuracy.camera.images:,} of these images, "
-        f"spread evenly over them, {_how_seen(report)}; int8_clean is the same images "
+        f"drawn from all of them, {_how_seen(report)}; int8_clean is the same images "
         "as they are",
         "accuracy.recall": "derived: from accuracy.confusion",
         "accuracy.confusion": f"measured: as accuracy.int8, {on}",

@@ -17,6 +17,7 @@ from keras_omv.evaluation import (
     run_device,
 )
 from keras_omv.evaluation_data import check_pixels, gather, to_pixels
+from keras_omv.sampling import spread_places
 from keras_omv.verify import Scores
 
 
@@ -78,13 +79,13 @@ def test_pixels_that_rgb565_keeps_are_not_run_again(exported, network, monkeypat
     assert measured.int8 == measured.int8_clean == run.accuracy
 
 
-def test_of_many_images_the_camera_sees_some_spread_evenly(
+def test_of_many_images_the_camera_sees_some_from_all_over_them(
     exported, network, monkeypatch
 ):
     run = run_device(network, exported.images.astype("uint8"), exported.labels)
     monkeypatch.setattr(evaluation, "CAMERA_IMAGES", 10)
     measured = measure_device(run).camera
-    chosen = np.rint(np.linspace(0, len(run.labels) - 1, 10)).astype(int)
+    chosen = spread_places(len(run.labels), 10)
     assert measured.images == 10
     assert measured.int8_clean == np.mean(run.is_right[chosen])
 
@@ -151,7 +152,11 @@ def test_data_comes_as_arrays_or_a_dataset_with_numbers_or_one_hot_rows():
         found_images, found_labels = gather(data)
         assert np.array_equal(found_images, images)
         assert np.array_equal(found_labels, labels)
-    assert len(gather(dataset, limit=6)[0]) == 6
+    assert np.array_equal(gather(dataset, limit=6)[0], images[:6])
+    some_images, some_labels = gather((images, one_hot), limit=6)
+    chosen = spread_places(10, 6)
+    assert np.array_equal(some_images, images[chosen])
+    assert np.array_equal(some_labels, labels[chosen])
 
 
 def test_images_of_another_size_are_refused(exported, network):

@@ -243,12 +243,26 @@ def test_the_readme_has_the_shares_of_watching(load):
     assert f"The first time takes {row['first_measuring_seconds']:.0f} s," in readme
 
 
+def test_the_readme_has_the_memory_of_a_training(load):
+    rows = json.loads(load("qat").PATH.read_text())["rows"]
+    (row,) = (row for row in rows if row.get("part") == "memory")
+    readme = " ".join((FOLDER.parent / "README.md").read_text().split())
+    before = row["ours"]["before_bytes"] / 1e6
+    assert f"{round(before, -1):.0f} MB are TensorFlow itself" in readme
+    added, usual = (
+        row[name]["peak_bytes"] - row[name]["before_bytes"]
+        for name in ("ours", "float")
+    )
+    assert f"adds to that is {added / usual:.2f} times float's" in readme
+
+
 def test_the_readme_has_the_seconds_of_an_export(load):
     content = json.loads(load("export_time").PATH.read_text())
     readme = " ".join((FOLDER.parent / "README.md").read_text().split())
     seconds = content["stages"]["omv.export, all of it"]["wall_seconds"]
-    assert f"at alpha 0.35 and 96 px takes {seconds:.0f} s on" in readme
-    assert content["images"] == 1000
+    images = f"{content['images']:,} test images at alpha 0.35 and 96 px"
+    assert f"{images} takes {seconds:.0f} s on two cores" in readme
+    assert content["hardware"]["cores"] == 2
     widths = json.loads(load("file_size").PATH.read_text())["widths"]
     times = [row["times_as_fast"] for row in widths]
     low, high = (f"{number(times):.0f}" for number in (min, max))

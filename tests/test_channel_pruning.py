@@ -31,8 +31,11 @@ def convolution(x, filters, name, *, size=1, activation="relu6", **options):
     return keras.layers.Activation(activation)(x) if activation else x
 
 
-def make_model(**options):
-    """An inverted residual between a stem and a last convolution."""
+def make_model(*, is_prepared=True, **options):
+    """An inverted residual between a stem and a last convolution.
+
+    Users' models are not prepared for `fit`; those that are, are quicker.
+    """
     image = keras.Input((16, 16, 1))
     x = keras.layers.Rescaling(1 / 255)(image)
     x = stem = convolution(x, 8, "stem", size=3, strides=2)
@@ -53,7 +56,8 @@ def make_model(**options):
         metrics=["accuracy"],
         **options,
     )
-    make_variables(model)
+    if is_prepared:
+        make_variables(model)
     return model
 
 
@@ -207,7 +211,6 @@ def test_the_target_is_reached_however_steps_are_counted(optimizer, options):
         "sparse_categorical_crossentropy",
         jit_compile=False,
     )
-    make_variables(model)
     fit(model, [omv.ChannelPruning(0.5)], **options)
     assert ChannelMasks(model).sparsity == 0.5
 
@@ -245,8 +248,8 @@ def test_removed_channels_stay_zero_after_every_batch():
     ids=str,
 )
 def test_channels_are_removed_in_every_way_to_run(options):
-    model = make_model(**options)
-    fit(model, [omv.ChannelPruning(0.5)])
+    model = make_model(is_prepared=False, **options)
+    fit(model, [omv.ChannelPruning(0.5)], validation_data=make_data())
     assert ChannelMasks(model).sparsity == 0.5
 
 

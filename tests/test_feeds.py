@@ -7,9 +7,9 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_omv import camera, feeds
-from keras_omv.batches import spread_places
 from keras_omv.errors import DatasetError
 from keras_omv.feeds import Feed
+from keras_omv.sampling import spread_places
 from keras_omv.sources import FolderFeed, class_names_of, make_feeds
 
 RANDOM = np.random.default_rng(0)
