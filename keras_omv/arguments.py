@@ -7,7 +7,7 @@ from typing import Any
 from keras_omv import commands, deploy_command, making, search_command, verify_command
 from keras_omv import shared_arguments as shared
 from keras_omv.architecture import BLOCKS, HEAD_CHANNELS
-from keras_omv.making import DIGITS
+from keras_omv.images import DIGITS
 from keras_omv.proposals import ORACLES
 
 
@@ -84,7 +84,8 @@ def _add_train(subparsers: Any) -> None:
         nargs="?",
         default=DIGITS,
         help="a folder with one folder of images per class, or one that holds such "
-        "folders as train/ and test/ (default: scikit-learn's handwritten digits)",
+        "folders as train/ and test/ (default: digits, scikit-learn's handwritten "
+        "ones)",
     )
     shared.add_board(command, required=True)
     shared.add_out(command)
@@ -92,7 +93,9 @@ def _add_train(subparsers: Any) -> None:
     command.add_argument("--resolution", type=int, help="pixels of each side")
     command.add_argument("--grey", action="store_true", help="one channel, not RGB")
     command.add_argument("--epochs", type=int, help="default 24, for digits 16")
-    command.add_argument("--batch-size", type=int, default=64)
+    command.add_argument(
+        "--batch-size", type=int, help="default 64, less for few images"
+    )
     command.add_argument("--learning-rate", type=float, default=3e-3)
     command.add_argument(
         "--shrink",
@@ -135,7 +138,9 @@ def _add_search(subparsers: Any) -> None:
         help=f"what proposes the next network (default {ORACLES[0]})",
     )
     command.add_argument("--epochs", type=int, default=24, help="default 24")
-    command.add_argument("--batch-size", type=int, default=64)
+    command.add_argument(
+        "--batch-size", type=int, help="default 64, less for few images"
+    )
     command.add_argument("--max-ms", type=float, help="time of an inference at most")
     command.add_argument("--max-alpha", type=float, default=0.35, help="default 0.35")
     command.add_argument("--max-resolution", type=int, default=96, help="default 96")
@@ -225,7 +230,7 @@ def _add_verify(subparsers: Any) -> None:
         metavar="DATA_DIR",
         type=pathlib.Path,
         help="the images that were exported with, to measure the accuracy of a folder "
-        "again",
+        "again; digits, where it was trained without a folder",
     )
     command.add_argument(
         "--skip-bad-images", action="store_true", help="as for the export"

@@ -71,5 +71,5 @@ class FitProgress(keras.callbacks.Callback):
         return (
             f"Epoch {epoch + 1}/{self.params['epochs']}{rounding}: "
             f"loss {logs.get('loss', math.nan):.3f}, "
-            f"accuracy {logs.get('val_accuracy', math.nan):.1%}"
+            f"accuracy on images held back {logs.get('val_accuracy', math.nan):.1%}"
         )

@@ -24,6 +24,8 @@ from keras_omv.pictures import cut_and_scale, read_picture
 
 logger = logging.getLogger(__name__)
 
+DIGITS = "digits"
+"""What stands for scikit-learn's digits where no folder is called so."""
 DIGIT_LEVELS = 16
 """The brightest value in scikit-learn's digits."""
 
@@ -104,6 +106,15 @@ def load_image_folder(
         counts = np.bincount(side.labels, minlength=len(folder.files))
         folder.check_counts(counts, needed)
     return _assemble(tuple(folders[0].files), sides, validation_split, seed)
+
+
+def is_digits(folder: str | os.PathLike[str]) -> bool:
+    """Whether a name stands for scikit-learn's digits: no folder is called so.
+
+    Args:
+        folder: Where images are to come from.
+    """
+    return os.fspath(folder) == DIGITS and not os.path.isdir(DIGITS)
 
 
 def load_digits(

@@ -5,12 +5,11 @@ only once the options are known to be right.
 """
 
 import argparse
-import os
 
 from rich.console import Console
 
 from keras_omv import images, screens
-from keras_omv.architecture import Levers
+from keras_omv.architecture import BLOCKS, Levers
 from keras_omv.boards import Board, get_board
 from keras_omv.deploy import check_destination
 from keras_omv.images import ImageData
@@ -19,15 +18,13 @@ from keras_omv.shared_arguments import script_options
 from keras_omv.survey import survey
 from keras_omv.terminal import quiet_tensorflow
 
-DIGITS = "digits"
-
 
 def train(options: argparse.Namespace, console: Console) -> None:
     """Trains a MobileNetV2 on images and writes the camera folder."""
     board = get_board(options.board, firmware=options.firmware)
     check_destination(options.out)
     script = script_options(options)
-    is_digits = options.data == DIGITS and not os.path.isdir(DIGITS)
+    is_digits = images.is_digits(options.data)
     channels = 1 if options.grey or is_digits else 3
     classes, side = (10, 48) if is_digits else survey(options.data)
     with quiet_tensorflow():
@@ -44,7 +41,8 @@ def train(options: argparse.Namespace, console: Console) -> None:
     )
     levers = _levers(options, board, classes=classes, channels=channels, side=side)
     console.print(
-        f"MobileNetV2 alpha {levers.alpha}, {levers.resolution} x {levers.resolution} "
+        f"MobileNetV2 alpha {levers.alpha}, last convolution {levers.head}, "
+        f"{levers.depth} of {BLOCKS} blocks, {levers.resolution} x {levers.resolution} "
         f"{'grey' if channels == 1 else 'RGB'}, {classes} classes, for {board.title}"
     )
     data = _images(options, levers.resolution, channels, console, digits=is_digits)

@@ -15,6 +15,8 @@ from keras_omv.pruning import PolynomialDecay
 
 SHUFFLE_BUFFER = 10_000
 """Images that are shuffled among each other."""
+_BATCH_SIZES = (8, 16, 32, 64)
+_STEPS_OF_AN_EPOCH = 20
 _FIRST_SHARE, _LOWEST_SHARE = 0.1, 0.01
 """Of the highest learning rate, that of the first step and that of the last."""
 
@@ -25,7 +27,8 @@ class Recipe:
 
     Attributes:
         epochs: Passes over the images. Defaults to `24`.
-        batch_size: Images of a step. Defaults to `64`.
+        batch_size: Images of a step. Defaults to `None`: 64, or as many fewer, down
+            to 8, as it takes for an epoch of 20 steps.
         learning_rate: The highest; it rises for two epochs and falls as a cosine.
             Defaults to `0.003`.
         weight_decay: Of AdamW. Defaults to `0.004`.
@@ -40,7 +43,7 @@ class Recipe:
     """
 
     epochs: int = 24
-    batch_size: int = 64
+    batch_size: int | None = None
     learning_rate: float = 3e-3
     weight_decay: float = 4e-3
     quantized_share: float = 0.25
@@ -50,7 +53,7 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 1:
+        if self.epochs < 1 or (self.batch_size is not None and self.batch_size < 1):
             raise ValueError(
                 "Expected at least one epoch and one image a batch. Received: "
                 f"epochs={self.epochs}, batch_size={self.batch_size}"
@@ -60,6 +63,13 @@ class Recipe:
                 "Invalid value received for argument `sparsity`. Expected a share in "
                 f"[0, 1). Received: sparsity={self.sparsity}"
             )
+
+    def batch_size_for(self, images: int) -> int:
+        """Images of a step where an epoch has this many."""
+        if self.batch_size is not None:
+            return self.batch_size
+        fitting = (s for s in _BATCH_SIZES if s * _STEPS_OF_AN_EPOCH <= images)
+        return max(fitting, default=min(_BATCH_SIZES))
 
     @property
     def start_epoch(self) -> int:
@@ -162,7 +172,7 @@ def training_batches(images: tf.data.Dataset, recipe: Recipe) -> tf.data.Dataset
     return (
         tf.data.Dataset.zip(shuffled, tf.data.Dataset.counter())
         .map(augment, num_parallel_calls=tf.data.AUTOTUNE)
-        .batch(recipe.batch_size)
+        .batch(recipe.batch_size_for(count))
         .prefetch(tf.data.AUTOTUNE)
     )
 

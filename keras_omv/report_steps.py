@@ -13,6 +13,8 @@ from keras_omv.report import ExportReport
 
 MOST_CAMERA_LOSS = 0.02
 """A larger loss of accuracy to RGB565 is worth training for, as the next step says."""
+_MOST_BY_CHANCE = 4
+"""So many answers that turn wrong are two standard deviations of their number."""
 
 
 def next_steps(report: ExportReport, board: Board | Budget) -> list[str]:
@@ -25,21 +27,24 @@ def next_steps(report: ExportReport, board: Board | Budget) -> list[str]:
     if not report.fits:
         return _mending(report, board)
     fit = report.fit
+    by_hand = copy_instructions(
+        board,
+        storage=fit.storage,
+        replaces_stock_models=fit.replaces_stock_models,
+        romfs=report.romfs,
+        npu=report.npu,
+    )
+    deploy = "With the camera on USB: keras-omv deploy and this folder. By hand: "
     steps = [
-        copy_instructions(
-            board,
-            storage=fit.storage,
-            replaces_stock_models=fit.replaces_stock_models,
-            romfs=report.romfs,
-            npu=report.npu,
-        ),
+        f"{deploy if isinstance(board, Board) else ''}{by_hand}",
         "Connect with OpenMV IDE: main.py prints the labels that it is most sure of, "
         "with the frame rate.",
     ]
-    return [*steps, *report.notes, *_improvements(report.accuracy)]
+    resolution = report.input_shape[1]
+    return [*steps, *report.notes, *_improvements(report.accuracy, resolution)]
 
 
-def _improvements(accuracy: Accuracy | None) -> list[str]:
+def _improvements(accuracy: Accuracy | None, resolution: int) -> list[str]:
     """What the accuracies ask for."""
     if accuracy is None:
         return [
@@ -47,10 +52,12 @@ def _improvements(accuracy: Accuracy | None) -> list[str]:
             "that the training has not seen."
         ]
     steps, camera = [], accuracy.camera
-    if camera.int8_clean - camera.int8 > MOST_CAMERA_LOSS:
+    loss = camera.int8_clean - camera.int8
+    if loss > MOST_CAMERA_LOSS and loss * camera.images > _MOST_BY_CHANCE:
         steps.append(
-            f"The camera's RGB565 costs {100 * (camera.int8_clean - camera.int8):.1f} "
-            "points: train on dataset.map(omv.camera_view(resolution))."
+            f"The camera's RGB565 costs {100 * loss:.1f} points: train on what the "
+            f"camera sees, as keras-omv train does: "
+            f"dataset.map(omv.camera_view({resolution}))."
         )
     if accuracy.agreement < WANTED_AGREEMENT:
         steps.append(

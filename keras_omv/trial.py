@@ -134,7 +134,8 @@ def fit(
         TrainingDivergedError: If the weights are no longer finite numbers.
     """
     resolution = model.input_shape[1]
-    steps = -(-train.count // recipe.batch_size)
+    batch_size = recipe.batch_size_for(train.count)
+    steps = -(-train.count // batch_size)
     own: list[keras.callbacks.Callback] = [LearningRate(recipe, steps)]
     if schedule := pruning_schedule(recipe, steps):
         own.append(Pruning(schedule))
@@ -142,7 +143,7 @@ def fit(
         own.append(QuantizationAwareTraining(max(recipe.start_epoch, span.begin_epoch)))
     history = model.fit(
         training_batches(train.at(resolution), recipe),
-        validation_data=validation.at(resolution).batch(recipe.batch_size),
+        validation_data=validation.at(resolution).batch(batch_size),
         initial_epoch=span.begin_epoch,
         epochs=span.end_epoch,
         shuffle=False,  # The dataset does it.

@@ -259,7 +259,10 @@ def _answer_violations(outputs: Sequence[np.ndarray]) -> list[Violation]:
         f"it answers the same to {count} of {len(rows)} frames, black, white, "
         f"gradients and noise among them: {_brief(usual)}"
     )
-    remedy = "its weights or ranges are lost; convert it again with omv.export"
+    remedy = (
+        "it has hardly learnt anything, or its weights or ranges are lost; train it "
+        "longer, or convert it again with omv.export"
+    )
     return [Violation("answers", what, remedy)]
 
 

@@ -3,6 +3,7 @@
 import argparse
 import json
 import pathlib
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -11,7 +12,7 @@ from keras_omv import screens
 from keras_omv.boards import DEFAULT_FIRMWARE, get_board
 from keras_omv.deploy import REPORT_FILE
 from keras_omv.folder_swap import put_back
-from keras_omv.images import load_image_folder
+from keras_omv.images import is_digits, load_digits, load_image_folder
 from keras_omv.progress import working
 from keras_omv.terminal import print_json
 from keras_omv.verification import as_json, verify_file
@@ -106,14 +107,17 @@ def _test_images(
     report = json.loads((path / REPORT_FILE).read_text(encoding="utf-8"))
     _, height, width, channels = report["input_shape"]
     low, high = report["input_range"]
-    with working("Reading images") as progress:
-        data = load_image_folder(
-            options.data,
-            resolution=(height, width),
-            channels=channels,
-            on_bad_image="skip" if options.skip_bad_images else "error",
-            seed=report["seed"] or 0,
-            progress=progress,
-        )
+    size: dict[str, Any] = {"resolution": (height, width), "channels": channels}
+    if is_digits(options.data):
+        data = load_digits(**size)
+    else:
+        with working("Reading images") as progress:
+            data = load_image_folder(
+                options.data,
+                on_bad_image="skip" if options.skip_bad_images else "error",
+                seed=report["seed"] or 0,
+                progress=progress,
+                **size,
+            )
     images = data.test_images / 255 * (high - low) + low
     return images.astype("float32"), data.test_labels

@@ -6,8 +6,9 @@ import sys
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from keras_omv.recipe import LearningRate, Recipe, compile_model
+from keras_omv.recipe import LearningRate, Recipe, compile_model, training_batches
 
 
 def make_model():
@@ -94,3 +95,17 @@ def test_a_step_is_traced_once(monkeypatch):
     rates = LearningRate(Recipe(epochs=2), 4)
     model.fit(*make_data(), batch_size=4, epochs=2, callbacks=[rates], verbose=0)
     assert len(traced) == 1
+
+
+@pytest.mark.parametrize(
+    ("images", "batch_size"),
+    [(1, 8), (240, 8), (319, 8), (320, 16), (1279, 32), (1280, 64), (50_000, 64)],
+)
+def test_few_images_come_in_small_batches(images, batch_size):
+    assert Recipe().batch_size_for(images) == batch_size
+    assert Recipe(batch_size=100).batch_size_for(images) == 100
+    data = tf.data.Dataset.from_tensor_slices(
+        (np.zeros((images, 4, 4, 1), "uint8"), np.zeros(images, "int64"))
+    )
+    batches = training_batches(data, Recipe())
+    assert int(batches.cardinality()) == -(-images // batch_size)

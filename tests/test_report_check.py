@@ -84,6 +84,22 @@ def test_other_images_than_those_of_the_export_are_noticed(exported):
     assert any(text.startswith("accuracy.confusion:") for text in differences)
 
 
+def test_another_runtime_that_answers_the_same_says_nothing_against_a_report(
+    exported, monkeypatch
+):
+    measure = report_check.measure_device
+    monkeypatch.setattr(
+        report_check,
+        "measure_device",
+        lambda run: dataclasses.replace(measure(run), runtime="another"),
+    )
+    data = (exported.images, exported.labels)
+    assert check_folder(exported.folder, evaluation_data=data) == ()
+    others = exports.make_images(seed=2)
+    differences = check_folder(exported.folder, evaluation_data=others)
+    assert any('now it is "another"' in text for text in differences)
+
+
 def test_a_budget_and_a_folder_without_accuracy_pass(tmp_path):
     budget = omv.Budget(flash_bytes=1_000_000)
     model = exports.make_model(knows=False)

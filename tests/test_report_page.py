@@ -194,11 +194,18 @@ def test_ram_on_older_firmware_is_not_called_exact(exported):
 
 def test_the_next_steps_go_by_the_accuracies(exported):
     accuracy = exported.report.accuracy
-    worse = dataclasses.replace(accuracy.camera, int8=accuracy.camera.int8_clean - 0.1)
+    worse = dataclasses.replace(
+        accuracy.camera, int8=accuracy.camera.int8_clean - 0.1, images=60
+    )
     changed = dataclasses.replace(accuracy, camera=worse, agreement=0.9)
     steps = Reader(render(exported, accuracy=changed)).text
-    assert "RGB565 costs 10.0 points: train on dataset.map(omv.camera_view" in steps
+    size = exported.report.input_shape[1]
+    assert "RGB565 costs 10.0 points: train on what the camera sees" in steps
+    assert f"dataset.map(omv.camera_view({size}))" in steps
     assert "agree less than they should" in steps
+    few = dataclasses.replace(worse, images=40)  # Four answers are chance.
+    chance = dataclasses.replace(accuracy, camera=few)
+    assert "RGB565 costs" not in Reader(render(exported, accuracy=chance)).text
     fine = Reader(render(exported)).text
     assert "RGB565 costs" not in fine
     assert "agree less" not in fine
