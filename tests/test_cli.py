@@ -10,6 +10,7 @@ from PIL import Image
 
 import keras_omv as omv
 from keras_omv.cli import main
+from keras_omv.images import load_digits
 
 NAMES = ("left", "right")
 
@@ -56,6 +57,24 @@ def test_train_makes_a_camera_folder_and_says_so(images, tmp_path, capsys):
     assert (out / "model.tflite").stat().st_size == report["flash_bytes"]
     main(["verify", str(out), "--data", str(images)])
     assert f"{out}: passed" in capsys.readouterr().out
+
+
+def test_the_accuracy_on_digits_is_measured_again(tmp_path, capsys):
+    data = load_digits(resolution=16)
+    layers = keras.layers.Rescaling(1 / 255), keras.layers.Flatten()
+    scores = keras.layers.Dense(10, activation="softmax")
+    omv.export(
+        keras.Sequential([keras.Input((16, 16, 1)), *layers, scores]),
+        tmp_path / "camera",
+        board="openmv-h7",
+        class_names=data.class_names,
+        representative_data=data.train_images,
+        evaluation_data=(data.test_images, data.test_labels),
+    )
+    main(["verify", str(tmp_path / "camera"), "--data", "digits"])
+    shown = capsys.readouterr().out
+    assert "passed" in shown
+    assert "not measured again" not in shown
 
 
 def test_train_shrinks_a_network_that_does_not_fit(images, tmp_path, capsys):
