@@ -17,6 +17,8 @@ SHUFFLE_BUFFER = 10_000
 """Images that are shuffled among each other."""
 _BATCH_SIZES = (8, 16, 32, 64)
 _STEPS_OF_AN_EPOCH = 20
+"""The largest batch is taken that leaves an epoch so many steps: of a few hundred
+images, batches of 64 are too few steps to learn from."""
 _FIRST_SHARE, _LOWEST_SHARE = 0.1, 0.01
 """Of the highest learning rate, that of the first step and that of the last."""
 

@@ -53,7 +53,8 @@ def _improvements(accuracy: Accuracy | None, resolution: int) -> list[str]:
         ]
     steps, camera = [], accuracy.camera
     loss = camera.int8_clean - camera.int8
-    if loss > MOST_CAMERA_LOSS and loss * camera.images > _MOST_BY_CHANCE:
+    turned = round(loss * camera.images)
+    if loss > MOST_CAMERA_LOSS and turned > _MOST_BY_CHANCE:
         steps.append(
             f"The camera's RGB565 costs {100 * loss:.1f} points: train on what the "
             f"camera sees, as keras-omv train does: "
