@@ -128,14 +128,15 @@ def print_report(report: Any, board: Board, console: Console) -> None:
     console.print(TIME_NOTE)
     for reason in report.fit_reasons:
         console.print(reason)
-    steps = copy_instructions(
+    by_hand = copy_instructions(
         board,
         storage=fit.storage,
         replaces_stock_models=fit.replaces_stock_models,
         romfs=report.romfs,
         npu=report.npu,
     )
-    for text in (*report.notes, steps):
+    deploy = f"With the camera on USB: keras-omv deploy {report.directory}"
+    for text in (*report.notes, deploy, f"By hand: {by_hand}"):
         console.print(text, markup=False)
 
 

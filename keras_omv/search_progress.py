@@ -40,7 +40,7 @@ class SearchProgress(keras.callbacks.Callback):
         return self
 
     def count_earlier(self, done: int, results: Sequence[TrialResult]) -> None:
-        """Counts what an earlier run did.
+        """Counts what an earlier run did, and says so.
 
         Args:
             done: How many trials have ended.
@@ -48,6 +48,9 @@ class SearchProgress(keras.callbacks.Callback):
         """
         self._done = done
         self._best = results[0] if results else None
+        if self._best:
+            text = f"{done} done in an earlier run, the best: {self._best}"
+            print_line(text, self.console)
 
     def start(self) -> None:
         """Shows the bar, where there is a terminal."""

@@ -47,6 +47,7 @@ def test_a_search_is_run_shown_and_taken_up_again(images, tmp_path, capsys):
     main(command)
     again = capsys.readouterr().out
     assert "Trial" not in again.replace("trials are kept", "")
+    assert "2 done in an earlier run, the best: " in " ".join(again.split())
     assert json.loads((out / "report.json").read_text()) == report
 
 
