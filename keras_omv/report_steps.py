@@ -26,14 +26,7 @@ def next_steps(report: ExportReport, board: Board | Budget) -> list[str]:
     """
     if not report.fits:
         return _mending(report, board)
-    fit = report.fit
-    by_hand = copy_instructions(
-        board,
-        storage=fit.storage,
-        replaces_stock_models=fit.replaces_stock_models,
-        romfs=report.romfs,
-        npu=report.npu,
-    )
+    by_hand = copying_by_hand(report, board)
     deploy = "With the camera on USB: keras-omv deploy and this folder. By hand: "
     steps = [
         f"{deploy if isinstance(board, Board) else ''}{by_hand}",
@@ -42,6 +35,22 @@ def next_steps(report: ExportReport, board: Board | Budget) -> list[str]:
     ]
     resolution = report.input_shape[1]
     return [*steps, *report.notes, *_improvements(report.accuracy, resolution)]
+
+
+def copying_by_hand(report: ExportReport, board: Board | Budget) -> str:
+    """Which files of an export to copy where.
+
+    Args:
+        report: The export's figures; it fits.
+        board: The camera.
+    """
+    return copy_instructions(
+        board,
+        storage=report.fit.storage,
+        replaces_stock_models=report.fit.replaces_stock_models,
+        romfs=report.romfs,
+        npu=report.npu,
+    )
 
 
 def _improvements(accuracy: Accuracy | None, resolution: int) -> list[str]:

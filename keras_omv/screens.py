@@ -14,10 +14,10 @@ from keras_omv.changes import Change
 from keras_omv.cost import LEAVE_ONE_OUT_ERROR, Cost
 from keras_omv.evaluation import Accuracy
 from keras_omv.fit import Fit
-from keras_omv.instructions import copy_instructions
 from keras_omv.network import Network
 from keras_omv.npu import NpuReport
 from keras_omv.report_figures import peak_op, ram_parts
+from keras_omv.report_steps import copying_by_hand
 from keras_omv.space import Point
 from keras_omv.units import format_bytes
 from keras_omv.verification import Verification
@@ -108,7 +108,6 @@ def print_cost(
 
 def print_report(report: Any, board: Board, console: Console) -> None:
     """The last screen: what was made, how big, whether it fits, how accurate."""
-    fit = board.fit(report.cost)
     table = _figures(report.cost)
     table.title = f"Made {report.directory}"
     verdict = "yes" if report.is_compiled else _verdict(board, fits=report.fits)
@@ -128,13 +127,7 @@ def print_report(report: Any, board: Board, console: Console) -> None:
     console.print(TIME_NOTE)
     for reason in report.fit_reasons:
         console.print(reason)
-    by_hand = copy_instructions(
-        board,
-        storage=fit.storage,
-        replaces_stock_models=fit.replaces_stock_models,
-        romfs=report.romfs,
-        npu=report.npu,
-    )
+    by_hand = copying_by_hand(report, board)
     deploy = f"With the camera on USB: keras-omv deploy {report.directory}"
     for text in (*report.notes, deploy, f"By hand: {by_hand}"):
         console.print(text, markup=False)
