@@ -4,6 +4,7 @@ Imports neither Keras nor keras_omv at the top: `tfmot_baseline.py`, which runs 
 Keras 2, takes its batches from here too.
 """
 
+import argparse
 import datetime
 import importlib.metadata
 import json
@@ -101,6 +102,28 @@ class Results:
         write(self.path, self.content)
         print(row, flush=True)
         return row
+
+
+def run_or_show(
+    parser: argparse.ArgumentParser,
+    path: pathlib.Path,
+    run: Callable[[argparse.Namespace], None],
+    table: Callable[[dict[str, Any]], str],
+) -> None:
+    """Measures and prints the table, or prints the table of what was measured.
+
+    Args:
+        parser: With the benchmark's own options.
+        path: Where results are, unless `--results` says otherwise.
+        run: Measures, and writes to `options.results`.
+        table: Makes the README's table of the results.
+    """
+    parser.add_argument("--results", type=pathlib.Path, default=path)
+    parser.add_argument("--table", action="store_true", help="print the table only")
+    options = parser.parse_args()
+    if not options.table:
+        run(options)
+    print(table(json.loads(options.results.read_text())))
 
 
 def scaled(images: np.ndarray) -> np.ndarray:

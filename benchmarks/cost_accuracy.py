@@ -26,7 +26,7 @@ import statistics
 import subprocess
 import sys
 
-from common import RESULTS, markdown, stamp, write
+from common import RESULTS, markdown, run_or_show, stamp, write
 
 from keras_omv import arena, flatbuffer
 from keras_omv.network import Network
@@ -169,25 +169,22 @@ def file_lines(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
-def run(folder: pathlib.Path) -> dict:
+def run(options: argparse.Namespace) -> None:
     """Measure every file of a folder that device-ram.json knows."""
+    folder = options.folder
     known = json.loads((folder / "device-ram.json").read_text())["models"]
     rows = [measure(folder / name, known[name]) for name in sorted(known)]
+    figures = {"summary": summaries(rows), "files": rows}
     command = "python benchmarks/cost_accuracy.py"
-    return {"command": command, **stamp(), "summary": summaries(rows), "files": rows}
+    write(options.results, {"command": command, **stamp(), **figures})
+    print(file_lines(rows))
 
 
 def main() -> None:
     """Measure, write and print, or print the table of what was measured."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("folder", nargs="?", type=pathlib.Path, default=FOLDER)
-    parser.add_argument("--table", action="store_true", help="print the table only")
-    options = parser.parse_args()
-    if not options.table:
-        content = run(options.folder)
-        write(PATH, content)
-        print(file_lines(content["files"]))
-    print(table(json.loads(PATH.read_text())))
+    run_or_show(parser, PATH, run, table)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
-from common import RESULTS, markdown, stamp, write
+from common import RESULTS, markdown, run_or_show, stamp, write
 
 import keras_omv as omv
 from keras_omv import flatbuffer
@@ -118,7 +118,7 @@ def tflm_scores(file):
 
 def saving_percent(theirs, ours):
     """How much smaller ours is."""
-    return round(100 * (1 - ours / theirs), 2)
+    return 100 * (1 - ours / theirs)
 
 
 def measure_width(alpha):
@@ -135,7 +135,7 @@ def measure_width(alpha):
         "tensorflow_bytes": len(theirs),
         "camera_bytes": len(camera),
         "desktop_bytes": len(desktop),
-        "saving_percent": saving_percent(len(theirs), len(camera)),
+        "saving_percent": round(saving_percent(len(theirs), len(camera)), 2),
         "tensorflow_seconds": their_seconds,
         "our_seconds": our_seconds,
         "times_as_fast": round(their_seconds["cpu"] / our_seconds["cpu"], 2),
@@ -156,16 +156,16 @@ def measure_reference(path):
         "file": path.name,
         "tensorflow_bytes": len(theirs),
         "camera_bytes": len(ours),
-        "saving_percent": saving_percent(len(theirs), len(ours)),
+        "saving_percent": round(saving_percent(len(theirs), len(ours)), 2),
         "different_scores": len(np.unique(scores, axis=0)),
         "scores_equal": np.array_equal(scores, tflm_scores(ours)),
     }
 
 
-def measure():
-    """Both conversions of every width, and the reference files."""
+def run(options):
+    """Measures both conversions of every width, and the reference files."""
     references = map(measure_reference, sorted(REFERENCES.glob("*.tflite")))
-    return {
+    content = {
         "command": "python benchmarks/file_size.py",
         **stamp(),
         "resolution": RESOLUTION,
@@ -176,6 +176,8 @@ def measure():
         "widths": [measure_width(alpha) for alpha in ALPHAS],
         "reference_files": [row for row in references if row],
     }
+    write(options.results, content)
+    print(json.dumps(content, indent=1))
 
 
 def table(content):
@@ -186,19 +188,14 @@ def table(content):
 
 def _line(row):
     theirs, ours = row["tensorflow_bytes"], row["camera_bytes"]
-    smaller = 100 * (1 - ours / theirs)
-    return f"{row['alpha']:g}", f"{theirs:,}", f"{ours:,}", f"{smaller:.1f} %"
+    smaller = f"{saving_percent(theirs, ours):.1f} %"
+    return f"{row['alpha']:g}", f"{theirs:,}", f"{ours:,}", smaller
 
 
 def main():
     """Measures, writes and prints, or prints the table of what was measured."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--table", action="store_true", help="print the table only")
-    if not parser.parse_args().table:
-        content = measure()
-        write(PATH, content)
-        print(json.dumps(content, indent=1))
-    print(table(json.loads(PATH.read_text())))
+    run_or_show(parser, PATH, run, table)
 
 
 if __name__ == "__main__":

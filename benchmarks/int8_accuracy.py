@@ -13,7 +13,6 @@ there when started again; remove it to measure anew. Rows say how long they took
 
 import argparse
 import dataclasses
-import json
 import os
 import pathlib
 import tempfile
@@ -22,7 +21,7 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from common import RESULTS, Results, markdown, spread
+from common import RESULTS, Results, markdown, run_or_show, spread
 
 import keras_omv as omv
 from keras_omv.architecture import Levers
@@ -107,12 +106,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("folders", nargs="*", type=pathlib.Path)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--results", type=pathlib.Path, default=PATH)
-    parser.add_argument("--table", action="store_true", help="print the table only")
-    options = parser.parse_args()
-    if not options.table:
-        run(options)
-    print(table(json.loads(options.results.read_text())))
+    run_or_show(parser, PATH, run, table)
 
 
 if __name__ == "__main__":

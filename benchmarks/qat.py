@@ -26,7 +26,6 @@ a seed of both settings about 6.
 
 import argparse
 import dataclasses
-import json
 import os
 import pathlib
 import statistics
@@ -34,7 +33,7 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from common import RESULTS, Results, markdown, spread
+from common import RESULTS, Results, markdown, run_or_show, spread
 
 PATH = RESULTS / "qat.json"
 HALVES = ("cost", "accuracy")
@@ -164,12 +163,7 @@ def main() -> None:
     parser.add_argument(
         "--tiny", action="store_true", help="only to see that all works"
     )
-    parser.add_argument("--results", type=pathlib.Path, default=PATH)
-    parser.add_argument("--table", action="store_true", help="print the tables only")
-    options = parser.parse_args()
-    if not options.table:
-        run(options)
-    print(table(json.loads(options.results.read_text())))
+    run_or_show(parser, PATH, run, table)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ import statistics
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from common import RESULTS, markdown, stamp, write
+from common import RESULTS, markdown, run_or_show, stamp, write
 
 if TYPE_CHECKING:
     from searches import Task
@@ -50,7 +50,7 @@ TITLES = {
 }
 
 
-def run(seeds: int) -> dict[str, Any]:
+def run(options: argparse.Namespace) -> None:
     """Runs every search under every budget."""
     # Not needed for the table.
     import optuna
@@ -66,18 +66,19 @@ def run(seeds: int) -> dict[str, Any]:
         for flash, ram in TIGHTER_KIB
     )
     rows = [
-        measure(name, search, task, seeds)
+        measure(name, search, task, options.seeds)
         for task in (Task(known, budget) for budget in (BUDGET, *tighter))
         for name, search in ((name, SEARCHES[name]) for name in TITLES)
     ]
-    return {
+    content = {
         "command": "python benchmarks/search.py",
         **stamp(),
-        "seeds": seeds,
+        "seeds": options.seeds,
         "within": WITHIN,
         "epochs_of_a_training": EPOCHS,
         "rows": rows,
     }
+    write(options.results, content)
 
 
 def measure(
@@ -135,11 +136,7 @@ def main() -> None:
     """Measures and prints, or prints the table of what was measured."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--seeds", type=int, default=50)
-    parser.add_argument("--table", action="store_true", help="print the table only")
-    options = parser.parse_args()
-    if not options.table:
-        write(PATH, run(options.seeds))
-    print(table(json.loads(PATH.read_text())))
+    run_or_show(parser, PATH, run, table)
 
 
 if __name__ == "__main__":

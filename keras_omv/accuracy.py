@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_omv import trained
-from keras_omv.batches import batches_of
+from keras_omv.batches import CALIBRATION_IMAGES, batches_of
 from keras_omv.evaluation import Accuracy, DeviceRun, measure_device
 from keras_omv.evaluation_data import gather
 from keras_omv.graph import Graph
@@ -22,7 +22,7 @@ def int8_accuracy(
     *,
     view: QuantizedView | None = None,
     limit: int = 500,
-    calibration_images: int = 512,
+    calibration_images: int = CALIBRATION_IMAGES,
 ) -> float:
     """Accuracy of the int8 network that a model would be exported as now.
 

@@ -9,8 +9,13 @@ import tensorflow as tf
 
 from keras_omv.sampling import spread_places
 
+CALIBRATION_IMAGES = 512
+"""How many images activation ranges are taken from."""
 
-def batches_of(data: Any, *, batch_size: int = 32, limit: int = 512) -> Iterator[Any]:
+
+def batches_of(
+    data: Any, *, batch_size: int = 32, limit: int = CALIBRATION_IMAGES
+) -> Iterator[Any]:
     """Batches of images from whatever `model.fit` takes.
 
     Args:

@@ -49,7 +49,7 @@ def gather(data: Any, *, limit: int | None = None) -> tuple[np.ndarray, np.ndarr
             "Expected as many labels as images, at least one. Received: "
             f"{len(images)} images and {len(labels)} labels. Check the data."
         )
-    if limit is not None:
+    if limit is not None and len(images) > limit:
         chosen = spread_places(len(images), limit)
         images, labels = images[chosen], labels[chosen]
     if labels.ndim > 1 and labels.shape[-1] > 1:

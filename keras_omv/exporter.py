@@ -37,7 +37,6 @@ from keras_omv.evaluation import Accuracy
 from keras_omv.evaluation_data import gather
 from keras_omv.export_checks import check_models, check_options
 from keras_omv.front_map import trial_figures
-from keras_omv.fusion import build_graph
 from keras_omv.npu import compile_for
 from keras_omv.planned import warn_if_denser
 from keras_omv.progress import working
@@ -51,8 +50,6 @@ from keras_omv.sparsity import pruning_notes, zero_share
 from keras_omv.storage import StockModels, read_stock_models
 
 logger = logging.getLogger(__name__)
-
-CALIBRATION_IMAGES = 512
 
 
 def export(
@@ -155,12 +152,6 @@ def export(
     class_labels(class_names)
     models = named_models(model)
     check_models(models, class_names, evaluation_data)
-    search_trials = trial_figures(
-        trials,
-        board=board,
-        classes=len(class_names),
-        channels=build_graph(next(iter(models.values()))).input_shape[-1],
-    )
     for one in models.values():
         warn_if_denser(one, board)
     candidates = _candidates(
@@ -172,6 +163,12 @@ def export(
     )
     if on_exceed == "raise":
         _check_some_fit(board, candidates)
+    search_trials = trial_figures(
+        trials,
+        board=board,
+        classes=len(class_names),
+        channels=candidates[0].network.input.shape[-1],
+    )
     evaluation = _evaluation_images(evaluation_data)
     if evaluation is not None:
         candidates = evaluate(candidates, *evaluation)
@@ -242,7 +239,7 @@ def _calibration_batches(data: Any) -> list[Any]:
     if data is None:
         return []
     with working("Reading images"):
-        return list(batches_of(data, limit=CALIBRATION_IMAGES))
+        return list(batches_of(data))
 
 
 def _evaluation_images(data: Any) -> tuple[np.ndarray, np.ndarray] | None:

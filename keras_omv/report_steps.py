@@ -66,7 +66,7 @@ def _improvements(accuracy: Accuracy | None, resolution: int) -> list[str]:
     if loss > MOST_CAMERA_LOSS and turned > _MOST_BY_CHANCE:
         steps.append(
             f"The camera's RGB565 costs {100 * loss:.1f} points: train on what the "
-            f"camera sees, as keras-omv train does: "
+            "camera sees, as keras-omv train does: "
             f"dataset.map(omv.camera_view({resolution}))."
         )
     if accuracy.agreement < WANTED_AGREEMENT:

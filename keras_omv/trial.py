@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from keras_omv.accuracy import device_classes
-from keras_omv.batches import batches_of
+from keras_omv.batches import CALIBRATION_IMAGES, batches_of
 from keras_omv.errors import TrainingDivergedError
 from keras_omv.feeds import Images
 from keras_omv.mobilenet import model_of_levers
@@ -31,7 +31,6 @@ from keras_omv.results import write_atomically
 from keras_omv.trained import trained_view
 from keras_omv.view import QuantizedView
 
-CALIBRATION_IMAGES = 512
 MODEL_FILE = "model.keras"
 RANGES_FILE = "ranges.json"
 
@@ -134,16 +133,18 @@ def fit(
         TrainingDivergedError: If the weights are no longer finite numbers.
     """
     resolution = model.input_shape[1]
-    batch_size = recipe.batch_size_for(train.count)
-    steps = -(-train.count // batch_size)
+    dataset = training_batches(train.at(resolution), recipe)
+    steps = int(dataset.cardinality())
     own: list[keras.callbacks.Callback] = [LearningRate(recipe, steps)]
     if schedule := pruning_schedule(recipe, steps):
         own.append(Pruning(schedule))
     if quantized and span.end_epoch > recipe.start_epoch:
         own.append(QuantizationAwareTraining(max(recipe.start_epoch, span.begin_epoch)))
     history = model.fit(
-        training_batches(train.at(resolution), recipe),
-        validation_data=validation.at(resolution).batch(batch_size),
+        dataset,
+        validation_data=validation.at(resolution).batch(
+            recipe.batch_size_for(train.count)
+        ),
         initial_epoch=span.begin_epoch,
         epochs=span.end_epoch,
         shuffle=False,  # The dataset does it.
@@ -169,7 +170,7 @@ def judge(model: Any, train: Images, validation: Images) -> tuple[float, Quantiz
     if view is None:
         view = QuantizedView(model)
         images, _ = train.arrays(resolution, CALIBRATION_IMAGES)
-        view.calibrate(batches_of(images, limit=CALIBRATION_IMAGES))
+        view.calibrate(batches_of(images))
     pixels, labels = validation.arrays(resolution)
     return float(np.mean(device_classes(view, pixels) == labels)), view
 
